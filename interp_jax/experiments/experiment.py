@@ -1,0 +1,54 @@
+"""What an experiment is: a module with three names. The engine around it (configs, sweeps, checkpoints, logs) knows no more.
+
+    Config                       a part with `seed: int = hyper(0)` and `steps: int`; sections are parts (model, data, optimizer)
+    experiment(config)           -> Experiment: the pure functions of one group (equal static fields), and the data they share
+    report(groups, directory)    -> Path of the report.html made from a list of `GroupResult`, whatever groups the sweep had
+
+A config file names the module: `experiment="interp_jax.experiments.superposition"`, or any importable module of one's own.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from interp_jax.train.run import Hypers, Run, RunState
+
+
+class Experiment(NamedTuple):
+    """One group of runs.
+
+    Attributes:
+      run: `init` and `advance` of a member.
+      observe: `(state, hypers, shared) -> {name: array}`, pure, computed for every member at each step of `observe_at`.
+        Scalars go to metrics.jsonl, arrays to observations/<step>.npz with a leading member axis.
+      observe_at: steps, increasing; the last is the run's number of steps. Checkpoints are kept at these steps.
+      shared: arrays that all members read (a corpus); not part of the state, not hashed.
+    """
+
+    run: Run
+    observe: Callable[[RunState, Hypers, Any], dict[str, Any]]
+    observe_at: tuple[int, ...]
+    shared: Any = ()
+
+
+class GroupResult(NamedTuple):
+    """What is on disk of one group: all its finished members, from however many chunks.
+
+    Attributes:
+      config: the group's part with leaves [R] (as `parts.stack` makes it).
+      hashes: content hash of each member's config.
+      diverged_at: step at which each member diverged, or -1; int [R].
+      observations: {step: {name: array [R, ...]}}, what `observe` returned (scalars are [R]).
+      metrics: {name: array [T, R]}, means over the spans that end at `metric_steps` [T].
+      metric_steps: int [T].
+      directories: the chunk directories the members came from, in order of members; checkpoints lie inside.
+    """
+
+    config: Any
+    hashes: tuple[str, ...]
+    diverged_at: np.ndarray
+    observations: dict[int, dict[str, np.ndarray]]
+    metrics: dict[str, np.ndarray]
+    metric_steps: np.ndarray
+    directories: tuple[str, ...]

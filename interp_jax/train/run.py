@@ -1,0 +1,99 @@
+"""A training run as two pure functions: `init(seed, hypers) -> state`, `advance(state, hypers, span, shared) -> (state, metrics)`.
+
+`advance` takes the steps first <= t < stop in one `fori_loop`. Both bounds are traced and shared by the whole population:
+one compiled program serves every schedule of checkpoints, and periodic work inside it stays a real `cond` under `vmap`.
+The data of step t is a pure function of (seed, t), so nothing but the state is needed to go on.
+
+A member whose loss, gradient or parameters become non-finite keeps its last finite state from there on, and the step is
+kept in `diverged_at`; the others go on unchanged.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int32
+
+ALIVE = -1  # value of `diverged_at` while a member trains
+
+Params = Any
+Hypers = Any
+Metrics = dict[str, Float[Array, ""]]
+Loss = Callable[[Params, Hypers, Array, Array, Any], tuple[Float[Array, ""], Metrics]]
+
+
+class Span(NamedTuple):
+    """The steps first <= t < stop."""
+
+    first: Int32[Array, ""]
+    stop: Int32[Array, ""]
+
+
+@flax.struct.dataclass
+class RunState:
+    """All that a run needs to go on: its seed, parameters, optimizer state, and the step at which it diverged or -1."""
+
+    seed: Int32[Array, ""]
+    params: Params
+    opt_state: Any
+    diverged_at: Int32[Array, ""]
+
+
+class Run(NamedTuple):
+    """A pure run; `shared` is what all members read (a corpus, a frozen model), never swept."""
+
+    init: Callable[[Array, Hypers], RunState]
+    advance: Callable[[RunState, Hypers, Span, Any], tuple[RunState, Metrics]]
+
+
+def training_run(
+    init_params: Callable[[Array, Hypers], Params],
+    loss: Loss,
+    optimizer: Callable[[Hypers], optax.GradientTransformation],
+) -> Run:
+    """The run that minimises `loss(params, hypers, seed, step, shared) -> (loss, metrics)` by gradient steps.
+
+    Metrics are means over the span's finite steps; a member that took none reports NaN.
+    """
+
+    def init(seed: Array, hypers: Hypers) -> RunState:
+        seed = jnp.asarray(seed, jnp.int32)
+        params = init_params(seed, hypers)
+        return RunState(seed, params, optimizer(hypers).init(params), jnp.int32(ALIVE))
+
+    def advance(state: RunState, hypers: Hypers, span: Span, shared: Any) -> tuple[RunState, Metrics]:
+        update = optimizer(hypers).update
+        value_and_grad = jax.value_and_grad(loss, has_aux=True)
+
+        def step(t: Array, carry: Any) -> Any:
+            state, sums, count = carry
+            (value, metrics), grads = value_and_grad(state.params, hypers, state.seed, t, shared)
+            updates, opt_state = update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            alive = state.diverged_at == ALIVE
+            good = alive & jnp.isfinite(value) & all_finite(params)
+            moved = RunState(state.seed, params, opt_state, state.diverged_at)
+            stuck = state.replace(diverged_at=jnp.where(alive, t.astype(jnp.int32), state.diverged_at))
+            sums = jax.tree.map(lambda s, m: s + jnp.where(good, m, 0.0), sums, {"loss": value, **metrics})
+            return select(good, moved, stuck), sums, count + good
+
+        shapes = jax.eval_shape(loss, state.params, hypers, state.seed, span.first, shared)
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), {"loss": shapes[0], **shapes[1]})
+        state, sums, count = jax.lax.fori_loop(span.first, span.stop, step, (state, zeros, jnp.int32(0)))
+        return state, jax.tree.map(lambda s: s / count, sums)
+
+    return Run(init, advance)
+
+
+def all_finite(tree: Any) -> Bool[Array, ""]:
+    """Whether every element of every inexact leaf is finite."""
+    leaves = [jnp.isfinite(x).all() for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return jnp.stack(leaves).all() if leaves else jnp.bool_(True)
+
+
+def select(condition: Bool[Array, ""], then: Any, otherwise: Any) -> Any:
+    """`then` where the condition holds, else `otherwise`, leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), then, otherwise)
