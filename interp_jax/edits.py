@@ -16,6 +16,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from interp_jax.errors import nearest
@@ -66,15 +67,15 @@ def _clamp(x: Array, value: Any) -> Array:
 OPS = {"replace": _replace, "add": _add, "scale": _scale, "project_out": _project_out, "clamp": _clamp}
 
 
-def _norm(direction: Array) -> Array:
+def _norm(direction: ArrayLike) -> Array:
     return jnp.linalg.norm(direction, axis=-1, keepdims=True)
 
 
-def _along(x: Array, direction: Array) -> Array:
+def _along(x: Array, direction: ArrayLike) -> Array:
     return (x * direction).sum(-1, keepdims=True) / _norm(direction)
 
 
-def apply_edit(edit: Edit, x: Array, site: str, layer: Array | None = None, n_layers: int = 0) -> Array:
+def apply_edit(edit: Edit, x: Array, site: str, layer: ArrayLike | None = None, n_layers: int = 0) -> Array:
     """`x` as the edit leaves it, in x's shape and dtype.
 
     Args:
@@ -103,7 +104,7 @@ def apply_edit(edit: Edit, x: Array, site: str, layer: Array | None = None, n_la
     return jnp.where(inside, jnp.where(edit.layer == layer, edited, x), jnp.asarray(jnp.nan).astype(x.dtype))
 
 
-def _blend(where: Array, edited: Array, x: Array) -> Array:
+def _blend(where: ArrayLike, edited: Array, x: Array) -> Array:
     where = jnp.asarray(where)
     if where.dtype == jnp.bool_:
         return jnp.where(where, edited, x)

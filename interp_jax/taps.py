@@ -107,7 +107,7 @@ def _in_custom_derivative(frame: _Frame) -> bool:
     while caller is not None and transformations:
         if caller.f_code.co_filename == _CUSTOM_DERIVATIVES:
             return True
-        transformations -= caller.f_code is _run.__code__
+        transformations -= (caller.f_code.co_filename, caller.f_code.co_name) == (__file__, _run.__name__)
         caller = caller.f_back
     return False
 

@@ -21,15 +21,17 @@ class Experiment(NamedTuple):
     Attributes:
       run: `init` and `advance` of a member.
       observe: `(state, hypers, shared) -> {name: array}`, pure, computed for every member at each step of `observe_at`.
-        Scalars go to metrics.jsonl, arrays to observations/<step>.npz with a leading member axis.
+        Kept in observations/<step>.npz, each array with a leading member axis.
       observe_at: steps, increasing; the last is the run's number of steps. Checkpoints are kept at these steps.
       shared: arrays that all members read (a corpus); not part of the state, not hashed.
+      log_every: steps between lines of metrics.jsonl; 0 makes a hundred lines.
     """
 
     run: Run
     observe: Callable[[RunState, Hypers, Any], dict[str, Any]]
     observe_at: tuple[int, ...]
     shared: Any = ()
+    log_every: int = 0
 
 
 class GroupResult(NamedTuple):

@@ -34,12 +34,15 @@ class Span(NamedTuple):
 
 @flax.struct.dataclass
 class RunState:
-    """All that a run needs to go on: its seed, parameters, optimizer state, and the step at which it diverged or -1."""
+    """All that a run needs to go on: its seed, parameters, optimizer state, and the step at which it diverged or -1.
 
-    seed: Int32[Array, ""]
+    `seed` and `diverged_at` are int32 scalars, with the population's leading R axis outside of a run.
+    """
+
+    seed: Any
     params: Params
     opt_state: Any
-    diverged_at: Int32[Array, ""]
+    diverged_at: Any
 
 
 class Run(NamedTuple):

@@ -1,0 +1,137 @@
+"""The engine room: devices, compiled programs of a population, and how many members a device computes at once.
+
+Environment variables must be set before JAX's backend starts, so `prepare` is the first thing a job calls.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from interp_jax.errors import InputError
+from interp_jax.experiments.config import Engine
+from interp_jax.experiments.experiment import Experiment
+from interp_jax.train.population import pad_members, place, population
+from interp_jax.train.run import Span
+
+PROBE_STEPS = 10
+CPU_BATCH = 32  # the most that a CPU is asked to compute at once: beyond, a toy's arrays leave the cache
+
+
+def prepare(engine: Engine) -> None:
+    """Set what must be set before the backend starts: virtual CPU devices, determinism, precision."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    devices = engine.cpu_devices or os.cpu_count() or 1
+    if "xla_force_host_platform_device_count" not in flags:
+        flags += f" --xla_force_host_platform_device_count={devices}"
+        if devices > 1 and "xla_cpu_multi_thread_eigen" not in flags:
+            flags += " --xla_cpu_multi_thread_eigen=false"
+    if engine.deterministic and "xla_gpu_deterministic_ops" not in flags:
+        flags += " --xla_gpu_deterministic_ops=true"
+    os.environ["XLA_FLAGS"] = flags.strip()
+    jax.config.update("jax_default_matmul_precision", None if engine.precision == "default" else engine.precision)
+
+
+class Programs(NamedTuple):
+    """The compiled programs of a chunk. Members are a pair (state, hypers), both with a leading R axis.
+
+    Attributes:
+      init: hypers -> members.
+      advance: (members, (Span, shared)) -> (members, metrics, diverged_at); takes the memory of `members`.
+      observe: (members, shared) -> {name: array}.
+      batch: members that a device computes at once.
+      compile_seconds: spent on `advance`, all candidates of the probe included.
+    """
+
+    init: Any
+    advance: Any
+    observe: Any
+    batch: int
+    compile_seconds: float
+
+
+def build_programs(experiment: Experiment, hypers: Any, batch: int) -> Programs:
+    """Compile a chunk's programs for `hypers` (placed, R a multiple of the devices); batch 0 is chosen by a probe."""
+    devices = chunk_devices(hypers)
+    init = population(lambda hypers, _: (experiment.run.init(hypers.seed, hypers), hypers), batch or 1, devices)
+    with explain_memory(batch, hypers):
+        members = init(hypers, ())
+        started = time.monotonic()
+        compiled = {b: compile_advance(experiment, members, b) for b in candidates(members, batch)}
+        seconds = time.monotonic() - started
+        chosen = min(compiled, key=lambda b: probe(compiled[b], members, experiment)) if len(compiled) > 1 else next(iter(compiled))
+    observe = population(lambda member, shared: experiment.observe(*member, shared), chosen, devices)
+    return Programs(init, compiled[chosen], observe, chosen, seconds)
+
+
+def compile_advance(experiment: Experiment, members: Any, batch: int) -> Any:
+    """The compiled `advance` of a population."""
+
+    def advance(member: Any, shared: Any) -> Any:
+        (state, hypers), (span, data) = member, shared
+        state, metrics = experiment.run.advance(state, hypers, span, data)
+        return (state, hypers), metrics, state.diverged_at
+
+    lifted = population(advance, batch, chunk_devices(members), donate=True)
+    return lifted.lower(members, (span(0, 0), experiment.shared)).compile()
+
+
+def span(first: int, stop: int) -> Span:
+    """A span as the arrays that a compiled program takes."""
+    return Span(np.int32(first), np.int32(stop))
+
+
+def candidates(members: Any, batch: int) -> list[int]:
+    """The batches worth timing: on a CPU one by one against a cache-sized batch; on an accelerator all at once."""
+    per_device = population_size(members) // len(chunk_devices(members))
+    if batch:
+        return [min(batch, per_device)]
+    if jax.devices()[0].platform != "cpu":
+        return [per_device]
+    return sorted({1, max(b for b in range(1, CPU_BATCH + 1) if per_device % b == 0)})
+
+
+def probe(compiled: Any, members: Any, experiment: Experiment) -> float:
+    """Seconds that a few steps take, the program being warm."""
+    members = jax.tree.map(jnp.copy, members)
+    members, *_ = compiled(members, (span(0, 2), experiment.shared))
+    jax.block_until_ready(members)
+    started = time.monotonic()
+    jax.block_until_ready(compiled(members, (span(0, PROBE_STEPS), experiment.shared)))
+    return time.monotonic() - started
+
+
+def population_size(members: Any) -> int:
+    """R, the length of the leading axis."""
+    return jax.tree.leaves(members)[0].shape[0]
+
+
+def chunk_devices(members: Any) -> list[jax.Device]:
+    """The devices that the members lie on, in order."""
+    return list(jax.tree.leaves(members)[0].sharding.mesh.devices.flat)
+
+
+def spread(members: Any) -> Any:
+    """`members` padded to the devices and laid out over them; no more devices than members."""
+    devices = jax.local_devices()[: population_size(members)]
+    return place(pad_members(members, len(devices)), devices)
+
+
+@contextlib.contextmanager
+def explain_memory(batch: int, members: Any) -> Iterator[None]:
+    """Turns "out of memory" into one line that says how to make the job smaller."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        n = population_size(members)
+        raise InputError(
+            f"out of device memory with {n} members, {batch or 'all'} at once: "
+            f"try --config.engine.batch={max((batch or n) // 2, 1)} or --config.engine.chunk={max(n // 2, 1)}"
+        ) from error

@@ -1,0 +1,77 @@
+"""A job: everything between a config and its report, on this machine."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from interp_jax.errors import InputError
+from interp_jax.experiments.collect import collect
+from interp_jax.experiments.config import build_engine, load_config, load_experiment, override, parse_value
+from interp_jax.experiments.engine import prepare
+from interp_jax.experiments.plan import FILE, Plan, freeze, make_plan, thaw
+from interp_jax.experiments.sweep import Member, expand
+from interp_jax.experiments.worker import run_shard
+from interp_jax.results.atomic import ensure_writable
+from interp_jax.results.run_directory import Finished, finished_members
+
+
+def run_job(
+    reference: str, overrides: Mapping[str, str], sweeps: Sequence[str] | None, rerun: bool, command: str, console: Console
+) -> Path:
+    """Run a config and return the path of its report.
+
+    Args:
+      reference: "configs/x.py:arg".
+      overrides: {"section.key": text}.
+      sweeps: names of sweeps, "none" for one run; None for the config file's default.
+      rerun: do again what is finished.
+      command: the words that a person typed, for the report.
+      console: where to tell what is going on.
+    """
+    base, module, name = load_config(reference)
+    base = override(base, {key: parse_value(text) for key, text in overrides.items()})
+    members = expand(base, module, None if sweeps is None else [s for s in sweeps if s != "none"])
+    directory = ensure_writable(output_directory(base, name))
+    prepare(build_engine(base)[0])
+    finished = {} if rerun else say_skipped(members, finished_members(directory), console)
+    plan = make_plan(members, command, set(finished), previous_plan(directory))
+    if rerun:
+        forget(plan, directory)
+    freeze(plan, directory)
+    n_groups = len({c.members for c in plan.chunks})
+    if plan.chunks:
+        n = sum(len(c.members) for c in plan.chunks)
+        console.print(f"{n} runs in {n_groups} chunks → {directory}", highlight=False)
+    run_shard(directory / FILE, 0, 1, console)
+    groups = collect(members, directory)
+    if sum(len(g.hashes) for g in groups) < len(members):
+        raise InputError(f"another worker still runs a part of {directory}: start the command again when it is done")
+    return load_experiment(base.experiment).report(groups, directory)
+
+
+def output_directory(config: ConfigDict, name: str) -> Path:
+    """Where the results of a config go."""
+    return Path(config.output.directory or Path("runs") / name).absolute()
+
+
+def say_skipped(members: Sequence[Member], finished: dict[str, Finished], console: Console) -> dict[str, Finished]:
+    """The members that are finished; says which commit made them."""
+    done = {m.hash: finished[m.hash] for m in members if m.hash in finished}
+    commits = sorted({((f.manifest["git"] or {}).get("commit") or "unknown")[:10] for f in done.values()})
+    if done:
+        console.print(f"{len(done)} of {len(members)} runs are finished (by commit {', '.join(commits)}); --rerun does them again")
+    return done
+
+
+def previous_plan(directory: Path) -> Plan | None:
+    """The plan frozen in the directory before, if any."""
+    return thaw(directory / FILE) if (directory / FILE).exists() else None
+
+
+def forget(plan: Plan, directory: Path) -> None:
+    """Take away the manifests of all chunks that hold a member of the plan, and what resuming would start from."""
+    for found in finished_members(directory).values():
+        if found.directory.manifest.exists() and set(found.manifest["members"]) & set(plan.members):
+            found.directory.discard()

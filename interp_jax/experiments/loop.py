@@ -1,0 +1,163 @@
+"""The host loop: one chunk of members from its first step, or its last good checkpoint, to its manifest.
+
+Order of operations, which makes `kill -9` harmless. For each span of steps:
+
+  1. dispatch `advance`;
+  2. write the metrics of the span before, while the device works;
+  3. where the span ends at an observation, or enough time has passed: write its own metrics, then the observation, then
+     the checkpoint.
+
+So all that is on disk up to a checkpoint's step was written before it, and all that is after it is cut off on resume.
+Spans do not depend on where a run was interrupted; so a resumed run ends with the same bytes.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from interp_jax.errors import InputError
+from interp_jax.experiments.config import Engine
+from interp_jax.experiments.engine import Programs, build_programs, explain_memory, span, spread
+from interp_jax.experiments.experiment import Experiment
+from interp_jax.results.atomic import write_json
+from interp_jax.results.checkpoints import CheckpointStore
+from interp_jax.results.metrics import MetricLog, tensorboard_logs
+from interp_jax.results.run_directory import ChunkDirectory, read_json
+from interp_jax.train.run import ALIVE
+
+LOG_LINES = 100  # metrics of a run, unless the experiment says how often
+
+
+class Job(NamedTuple):
+    """What the loop needs to run a chunk.
+
+    Attributes:
+      id: the chunk's id, which its checkpoints must carry.
+      members: hashes.
+      experiment: of the chunk's group.
+      hypers: the members' parts, stacked [R].
+      directory: of the chunk.
+      engine: how to run.
+      on_nan: "freeze" or "stop".
+      progress: called with the number of steps done.
+    """
+
+    id: str
+    members: tuple[str, ...]
+    experiment: Experiment
+    hypers: Any
+    directory: ChunkDirectory
+    engine: Engine
+    on_nan: str
+    progress: Callable[[int], None]
+
+
+class Outcome(NamedTuple):
+    """How a chunk ended: step at which each member diverged or -1, int [R]; seconds by phase; batch."""
+
+    diverged_at: np.ndarray
+    seconds: dict[str, float]
+    batch: int
+
+
+def run_chunk(job: Job) -> Outcome:
+    """Run a chunk to its end; everything but the manifest is then on disk."""
+    started = time.monotonic()
+    store = CheckpointStore(job.directory.checkpoints, job.id)
+    logs = [MetricLog(job.directory.metrics), *tensorboard_logs(job.directory.path / "tensorboard")]
+    programs = build_programs(job.experiment, spread(job.hypers), fixed_batch(job))
+    write_json(job.directory.description, {"members": job.members, "batch": programs.batch})
+    first, members = start(job, store, programs)
+    for log in logs:
+        log.rewind(first)
+    with explain_memory(programs.batch, job.hypers):
+        diverged_at = advance_all(job, store, logs, programs, first, members)
+    for log in logs:
+        log.close()
+    seconds = {"total": time.monotonic() - started, "compile": programs.compile_seconds}
+    return Outcome(diverged_at, seconds, programs.batch)
+
+
+def fixed_batch(job: Job) -> int:
+    """The batch asked for, else the one the chunk was started with (a resumed run must repeat it), else 0."""
+    if job.engine.batch == 0 and job.directory.description.exists():
+        return read_json(job.directory.description)["batch"]
+    return job.engine.batch
+
+
+def start(job: Job, store: CheckpointStore, programs: Programs) -> tuple[int, Any]:
+    """The step to go on from and the members there: the newest good checkpoint, or step 0."""
+    members = programs.init(spread(job.hypers), ())
+    n = len(job.members)
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype), members[0])
+    restored = store.restore(like)
+    if restored is not None:
+        return restored.step, (spread(restored.tree), members[1])
+    if 0 in job.experiment.observe_at:
+        keep(job, store, programs, members, 0)
+    return 0, members
+
+
+def spans(experiment: Experiment, first: int) -> Iterator[tuple[int, int]]:
+    """(first, stop) of each span after `first`: they end at observations and at multiples of `log_every`."""
+    last = experiment.observe_at[-1]
+    every = experiment.log_every or max(last // LOG_LINES, 1)
+    ends = sorted({*experiment.observe_at, *range(every, last, every)})
+    for stop in ends:
+        if stop > first:
+            yield first, stop
+            first = stop
+
+
+def advance_all(job: Job, store: CheckpointStore, logs: Any, programs: Programs, first: int, members: Any) -> np.ndarray:
+    """Take all spans; returns `diverged_at` [R]."""
+    last = job.experiment.observe_at[-1]
+    waiting, saved_at = None, time.monotonic()
+    diverged_at = np.asarray(members[0].diverged_at)[: len(job.members)]
+    for begin, stop in spans(job.experiment, first):
+        members, metrics, diverged = programs.advance(members, (span(begin, stop), job.experiment.shared))
+        diverged_at = write_metrics(job, logs, waiting, diverged_at)
+        waiting = (stop, metrics, diverged)
+        if (diverged_at != ALIVE).all():
+            stop = last
+        if stop in job.experiment.observe_at or time.monotonic() - saved_at > job.engine.checkpoint_seconds:
+            diverged_at, waiting = write_metrics(job, logs, waiting, diverged_at), None
+            keep(job, store, programs, members, stop)
+            saved_at = time.monotonic()
+        job.progress(stop)
+        if stop == last:
+            break
+    return diverged_at
+
+
+def write_metrics(job: Job, logs: Any, waiting: Any, diverged_at: np.ndarray) -> np.ndarray:
+    """Log a finished span; returns the members' `diverged_at` after it."""
+    if waiting is None:
+        return diverged_at
+    stop, metrics, diverged = waiting
+    n = len(job.members)
+    for log in logs:
+        log.append(stop, {name: np.asarray(value)[:n] for name, value in metrics.items()})
+    diverged_at = np.asarray(diverged)[:n]
+    if job.on_nan == "stop" and (diverged_at != ALIVE).any():
+        bad = int(np.argmax(diverged_at != ALIVE))
+        raise InputError(
+            f"run {job.members[bad]} became non-finite at step {diverged_at[bad]} and --config.on_nan=stop: "
+            "lower the learning rate, or let on_nan=freeze go on with the others"
+        )
+    return diverged_at
+
+
+def keep(job: Job, store: CheckpointStore, programs: Programs, members: Any, step: int) -> None:
+    """Write the observation of a step, where one is due, and the checkpoint."""
+    n = len(job.members)
+    observing = step in job.experiment.observe_at
+    if observing:
+        seen = programs.observe(members, job.experiment.shared)
+        job.directory.write_observation(step, {name: np.asarray(value)[:n] for name, value in seen.items()})
+    state = jax.tree.map(lambda x: np.asarray(x)[:n], members[0])
+    store.save(step, state, keep=observing)
+

@@ -1,0 +1,116 @@
+"""The frozen plan of a sweep: which members there are, and the chunks in which they run.
+
+    members -> groups (equal static fields: one compiled program) -> chunks (at most `engine.chunk` members)
+
+`sweep.json` holds the plan with a digest. Any machine resumes a frozen plan. When a sweep is widened, unfinished chunks of
+the old plan stay as they are, so that nothing half done is lost, and new chunks form from missing members only.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from interp_jax.errors import InputError
+from interp_jax.experiments.sweep import Member, digest, member
+from interp_jax.results.atomic import write_json
+from interp_jax.results.manifest import git_state
+from interp_jax.results.run_directory import read_json
+
+FILE = "sweep.json"
+
+
+class Chunk(NamedTuple):
+    """Members that run together: the chunk's id and their hashes, in order."""
+
+    id: str
+    members: tuple[str, ...]
+
+
+class Plan(NamedTuple):
+    """A sweep, expanded and cut into chunks.
+
+    Attributes:
+      experiment: the module of all members.
+      source: the command's words that made it, for the report.
+      members: {hash: Member}, in the sweep's order.
+      chunks: those still to run when the plan was frozen.
+    """
+
+    experiment: str
+    source: str
+    members: dict[str, Member]
+    chunks: tuple[Chunk, ...]
+
+
+def make_plan(members: Sequence[Member], source: str, finished: set[str], previous: Plan | None = None) -> Plan:
+    """The plan that runs the members which are not finished.
+
+    Raises:
+      InputError: the directory's previous plan is of another experiment.
+    """
+    by_hash = {m.hash: m for m in members}
+    experiment = members[0].config.experiment
+    if previous is not None and previous.experiment != experiment:
+        raise InputError(
+            f"the output directory holds results of {previous.experiment}, not of {experiment}: "
+            "choose another --config.output.directory"
+        )
+    missing = set(by_hash) - finished
+    kept = [c for c in (previous.chunks if previous else ()) if missing.issuperset(c.members)]
+    missing -= {h for chunk in kept for h in chunk.members}
+    size = members[0].config.engine.chunk
+    new = [chunk for group in groups([by_hash[h] for h in by_hash if h in missing]) for chunk in cut(group, size)]
+    return Plan(experiment, source, by_hash, (*kept, *new))
+
+
+def groups(members: Sequence[Member]) -> list[list[Member]]:
+    """Members by the tree structure of their part: equal static fields, one compiled program."""
+    found: dict[Any, list[Member]] = {}
+    for one in members:
+        found.setdefault(jax.tree.structure(one.part), []).append(one)
+    return list(found.values())
+
+
+def cut(group: Sequence[Member], size: int) -> list[Chunk]:
+    """A group as chunks of at most `size` members."""
+    hashes = [m.hash for m in group]
+    return [make_chunk(hashes[i : i + size]) for i in range(0, len(hashes), size)]
+
+
+def make_chunk(hashes: Sequence[str]) -> Chunk:
+    """A chunk, named by its members."""
+    return Chunk(digest(list(hashes)), tuple(hashes))
+
+
+def freeze(plan: Plan, directory: Path) -> Path:
+    """Write the plan to `<directory>/sweep.json`."""
+    content = {
+        "experiment": plan.experiment,
+        "source": plan.source,
+        "git": git_state(),
+        "members": {h: m.config.to_dict() for h, m in plan.members.items()},
+        "chunks": [chunk._asdict() for chunk in plan.chunks],
+    }
+    write_json(directory / FILE, {**content, "digest": digest(content)})
+    return directory / FILE
+
+
+def thaw(path: Path) -> Plan:
+    """The plan in a `sweep.json`.
+
+    Raises:
+      InputError: no such file, damaged, or edited after it was frozen.
+    """
+    if not path.is_file():
+        raise InputError(f"no frozen sweep {path}: ./launch/local --config … writes one")
+    content = read_json(path)
+    if content.pop("digest", None) != digest(content):
+        raise InputError(f"{path} was changed after it was frozen: start the sweep again from its config")
+    members = [member(ConfigDict(config)) for config in content["members"].values()]
+    if stale := [m for m, h in zip(members, content["members"], strict=True) if m.hash != h]:
+        raise InputError(f"{path} was frozen by another version of the project ({len(stale)} hashes differ): start it again")
+    chunks = tuple(Chunk(c["id"], tuple(c["members"])) for c in content["chunks"])
+    return Plan(content["experiment"], content["source"], {m.hash: m for m in members}, chunks)

@@ -1,0 +1,77 @@
+"""Sweeps: from a config and the named sweeps of its file to members, each with a content hash.
+
+A sweep is a plain generator `sweep_<name>()` in the config file that yields overrides, {"model.n_hidden": 5, ...}. Several
+named sweeps multiply. Without a choice, `sweep_default` is taken where the file has one.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from interp_jax.errors import InputError, nearest
+from interp_jax.experiments.config import ENGINE_SECTIONS, build_experiment, override
+
+RESULTS_SCHEMA = 1  # raise it when the meaning of stored results changes: nothing older is then taken for done
+PREFIX = "sweep_"
+
+
+class Member(NamedTuple):
+    """One run of a sweep.
+
+    Attributes:
+      hash: of the config less what cannot change results.
+      config: the member's whole ConfigDict.
+      part: the experiment's part built from it; its tree structure is the member's group.
+    """
+
+    hash: str
+    config: ConfigDict
+    part: Any
+
+
+def expand(config: ConfigDict, module: ModuleType | None = None, names: Sequence[str] | None = None) -> list[Member]:
+    """The members of the product of the named sweeps over `config`, without repetitions, in order.
+
+    Args:
+      config: the base of every member.
+      module: the config file, which holds the sweeps.
+      names: of sweeps; None takes `sweep_default` where there is one; empty sweeps nothing.
+
+    Raises:
+      InputError: an unknown sweep, or a key that the config does not have.
+    """
+    known = {n.removeprefix(PREFIX): f for n, f in vars(module).items() if n.startswith(PREFIX)} if module else {}
+    if names is None:
+        names = ["default"] if "default" in known else []
+    for name in names:
+        if name not in known:
+            raise InputError(f"no sweep_{name}() in the config file: {nearest(name, known)}")
+    members: dict[str, Member] = {}
+    for combination in itertools.product(*(list(known[name]()) for name in names)):
+        merged = {key: value for overrides in combination for key, value in overrides.items()}
+        one = member(override(config, merged, where=f"sweep {'*'.join(names)}: "))
+        members.setdefault(one.hash, one)
+    if not members:
+        raise InputError(f"sweep {'*'.join(names)} yields no member")
+    return list(members.values())
+
+
+def member(config: ConfigDict) -> Member:
+    """A config with its hash and its part."""
+    return Member(content_hash(config), config, build_experiment(config))
+
+
+def content_hash(config: ConfigDict) -> str:
+    """SHA-256, 16 hex digits, of the config less engine and output, and the schema of results."""
+    content = {k: v for k, v in config.to_dict().items() if k not in {"on_nan", *ENGINE_SECTIONS}}
+    return digest({"schema": RESULTS_SCHEMA, **content})
+
+
+def digest(content: Any) -> str:
+    """SHA-256, 16 hex digits, of anything JSON can hold."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

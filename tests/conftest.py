@@ -1,0 +1,80 @@
+"""What every test shares: four CPU devices, one cache of compiled programs, a count of compilations, and the rule for peers.
+
+Tests under `parity/` need other projects' packages. They are not even imported unless `-m` names `peers`, as
+`./launch/test --peers` does; there they are marked, so that a test becomes a comparison by where it lies.
+"""
+
+import getpass
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+# Before JAX is imported, so that the commands which tests start inherit it. The directory is this machine's own.
+CACHE = Path(tempfile.gettempdir()) / f"interp_jax-{getpass.getuser()}" / f"xla-{version('jax')}"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+import jax
+import jax.monitoring
+
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    jax.config.update("jax_num_cpu_devices", 4)  # commands that tests start have as many as they ask for
+
+PARITY = Path(__file__).parent / "parity"
+COMPILE = "/jax/core/compile/backend_compile_duration"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out `parity/`, whose imports may be missing, unless peers are asked for."""
+    return True if collection_path == PARITY and not _peers_wanted(config) else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what lies in `parity/` as peers, and deselect every such test unless peers are asked for."""
+    for item in items:
+        if PARITY in item.path.parents:
+            item.add_marker("peers")
+    if not _peers_wanted(config):
+        left_out = [item for item in items if item.get_closest_marker("peers")]
+        items[:] = [item for item in items if not item.get_closest_marker("peers")]
+        if left_out:
+            config.hook.pytest_deselected(items=left_out)
+
+
+def _peers_wanted(config: pytest.Config) -> bool:
+    return "peers" in (config.getoption("markexpr") or "").replace("not peers", "")
+
+
+Compilations = Callable[[], AbstractContextManager[list[str]]]
+
+
+@pytest.fixture
+def compilations() -> Compilations:
+    """`with compilations() as names:` fills `names` with the functions that were handed to the compiler inside, in order.
+
+    Each is one program for one set of static arguments, shapes and shardings: what JAX's in-memory caches did not hold. A
+    program that the cache on disk already has counts as well, so the count does not depend on earlier test runs. So do
+    operations outside of `jit`, each under its own name ('add', 'broadcast_in_dim'): count by name where that matters.
+    """
+
+    @contextmanager
+    def counting() -> Iterator[list[str]]:
+        names: list[str] = []
+
+        def listener(event: str, seconds: float, **about: str) -> None:
+            if event == COMPILE:
+                names.append(about["fun_name"].removeprefix("jit(").removesuffix(")"))
+
+        jax.monitoring.register_event_duration_secs_listener(listener)
+        try:
+            yield names
+        finally:
+            jax.monitoring.unregister_event_duration_listener(listener)
+
+    return counting
