@@ -43,6 +43,7 @@ def collect_group(group: Sequence[Member], finished: dict[str, Finished], read: 
         metrics=metrics,
         metric_steps=metric_steps,
         directories=tuple(str(p.directory.path) for p in places),
+        seconds=np.array([p.manifest["seconds"]["total"] / len(p.manifest["members"]) for p in places]),
     )
 
 

@@ -56,7 +56,7 @@ class Engine:
 
 @part
 class Output:
-    """Where results go. An empty `directory` means runs/<name of the config>."""
+    """Where results go. An empty `directory` means runs/<name of the config>, or $INTERP_JAX_RUNS/<name of the config>."""
 
     directory: str = ""
 

@@ -1,15 +1,17 @@
-"""What an experiment is: a module with three names. The engine around it (configs, sweeps, checkpoints, logs) knows no more.
+"""What an experiment is: a module with three names, sometimes four. The engine around it (configs, sweeps, checkpoints, logs) knows no more.
 
     Config                       a part with `seed: int = hyper(0)` and `steps: int`; sections are parts (model, data, optimizer)
     experiment(config)           -> Experiment: the pure functions of one group (equal static fields), and the data they share
     report(groups, directory)    -> Path of the report.html made from a list of `GroupResult`, whatever groups the sweep had
+    members(config)              -> optional: the ConfigDicts of other experiments that a job of this one is made of
 
 A config file names the module: `experiment="interp_jax.experiments.superposition"`, or any importable module of one's own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from interp_jax.train.run import Hypers, Run, RunState
@@ -45,6 +47,7 @@ class GroupResult(NamedTuple):
       metrics: {name: array [T, R]}, means over the spans that end at `metric_steps` [T].
       metric_steps: int [T].
       directories: the chunk directories the members came from, in order of members; checkpoints lie inside.
+      seconds: each member's share of its chunk's wall-clock time; [R].
     """
 
     config: Any
@@ -54,3 +57,19 @@ class GroupResult(NamedTuple):
     metrics: dict[str, np.ndarray]
     metric_steps: np.ndarray
     directories: tuple[str, ...]
+    seconds: np.ndarray
+
+
+def select(group: GroupResult, hashes: Collection[str]) -> GroupResult:
+    """The members of a group whose hashes are among `hashes`."""
+    index = np.array([i for i, h in enumerate(group.hashes) if h in hashes], int)
+    return GroupResult(
+        config=jax.tree.map(lambda leaf: leaf[index], group.config),
+        hashes=tuple(group.hashes[i] for i in index),
+        diverged_at=group.diverged_at[index],
+        observations={t: {k: v[index] for k, v in seen.items()} for t, seen in group.observations.items()},
+        metrics={k: v[:, index] for k, v in group.metrics.items()},
+        metric_steps=group.metric_steps,
+        directories=tuple(group.directories[i] for i in index),
+        seconds=group.seconds[index],
+    )

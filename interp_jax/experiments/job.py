@@ -1,5 +1,6 @@
 """A job: everything between a config and its report, on this machine."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,14 +37,13 @@ def run_job(
     directory = ensure_writable(output_directory(base, name))
     prepare(build_engine(base)[0])
     finished = {} if rerun else say_skipped(members, finished_members(directory), console)
-    plan = make_plan(members, command, set(finished), previous_plan(directory))
+    plan = make_plan(base.experiment, members, command, finished, previous_plan(directory))
     if rerun:
         forget(plan, directory)
     freeze(plan, directory)
-    n_groups = len({c.members for c in plan.chunks})
     if plan.chunks:
         n = sum(len(c.members) for c in plan.chunks)
-        console.print(f"{n} runs in {n_groups} chunks → {directory}", highlight=False)
+        console.print(f"{n} runs in {len(plan.chunks)} chunks → {directory}", highlight=False)
     run_shard(directory / FILE, 0, 1, console)
     groups = collect(members, directory)
     if sum(len(g.hashes) for g in groups) < len(members):
@@ -52,8 +52,9 @@ def run_job(
 
 
 def output_directory(config: ConfigDict, name: str) -> Path:
-    """Where the results of a config go."""
-    return Path(config.output.directory or Path("runs") / name).absolute()
+    """Where the results of a config go: as it says, else under $INTERP_JAX_RUNS, else under runs/ in this directory."""
+    runs = os.environ.get("INTERP_JAX_RUNS", "runs")
+    return Path(config.output.directory or Path(runs) / name).absolute()
 
 
 def say_skipped(members: Sequence[Member], finished: dict[str, Finished], console: Console) -> dict[str, Finished]:

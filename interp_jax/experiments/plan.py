@@ -6,7 +6,7 @@
 the old plan stay as they are, so that nothing half done is lost, and new chunks form from missing members only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ class Plan(NamedTuple):
     """A sweep, expanded and cut into chunks.
 
     Attributes:
-      experiment: the module of all members.
+      experiment: the module whose report the sweep ends with; its members may be of others.
       source: the command's words that made it, for the report.
       members: {hash: Member}, in the sweep's order.
       chunks: those still to run when the plan was frozen.
@@ -45,20 +45,21 @@ class Plan(NamedTuple):
     chunks: tuple[Chunk, ...]
 
 
-def make_plan(members: Sequence[Member], source: str, finished: set[str], previous: Plan | None = None) -> Plan:
+def make_plan(
+    experiment: str, members: Sequence[Member], source: str, finished: Collection[str], previous: Plan | None = None
+) -> Plan:
     """The plan that runs the members which are not finished.
 
     Raises:
       InputError: the directory's previous plan is of another experiment.
     """
     by_hash = {m.hash: m for m in members}
-    experiment = members[0].config.experiment
     if previous is not None and previous.experiment != experiment:
         raise InputError(
             f"the output directory holds results of {previous.experiment}, not of {experiment}: "
             "choose another --config.output.directory"
         )
-    missing = set(by_hash) - finished
+    missing = set(by_hash) - set(finished)
     kept = [c for c in (previous.chunks if previous else ()) if missing.issuperset(c.members)]
     missing -= {h for chunk in kept for h in chunk.members}
     size = members[0].config.engine.chunk

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from interp_jax.errors import InputError, nearest
-from interp_jax.experiments.config import ENGINE_SECTIONS, build_experiment, override
+from interp_jax.experiments.config import ENGINE_SECTIONS, build_experiment, load_experiment, override
 
 RESULTS_SCHEMA = 1  # raise it when the meaning of stored results changes: nothing older is then taken for done
 PREFIX = "sweep_"
@@ -54,11 +54,21 @@ def expand(config: ConfigDict, module: ModuleType | None = None, names: Sequence
     members: dict[str, Member] = {}
     for combination in itertools.product(*(list(known[name]()) for name in names)):
         merged = {key: value for overrides in combination for key, value in overrides.items()}
-        one = member(override(config, merged, where=f"sweep {'*'.join(names)}: "))
-        members.setdefault(one.hash, one)
+        for made in made_of(override(config, merged, where=f"sweep {'*'.join(names)}: ")):
+            one = member(made)
+            members.setdefault(one.hash, one)
     if not members:
         raise InputError(f"sweep {'*'.join(names)} yields no member")
     return list(members.values())
+
+
+def made_of(config: ConfigDict) -> list[ConfigDict]:
+    """The config itself, or those of other experiments that its experiment is made of, run by its engine."""
+    members = getattr(load_experiment(config.experiment), "members", None)
+    if members is None:
+        return [config]
+    build_experiment(config)
+    return [ConfigDict({**made.to_dict(), **{k: config[k] for k in ENGINE_SECTIONS}}) for made in members(config)]
 
 
 def member(config: ConfigDict) -> Member:

@@ -57,7 +57,7 @@ def run_one(plan: Plan, chunk: Chunk, directory: ChunkDirectory, progress: objec
     members = [plan.members[h] for h in chunk.members]
     config = members[0].config
     engine, _ = build_engine(config)
-    experiment = load_experiment(plan.experiment).experiment(members[0].part)
+    experiment = load_experiment(config.experiment).experiment(members[0].part)
     hypers = parts.stack([m.part for m in members])
     job = Job(chunk.id, chunk.members, experiment, hypers, directory, engine, config.on_nan, progress)
     outcome = run_chunk(job)
