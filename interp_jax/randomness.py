@@ -26,9 +26,7 @@ def key(seed: Scalar, stream: str, step: Scalar = 0) -> Key[Array, ""]:
     return jax.random.fold_in(jax.random.fold_in(root, np.uint32(zlib.crc32(stream.encode()))), step)
 
 
-def uniform(
-    generator: str, seed: Scalar, stream: str, step: Scalar, shape: Sequence[int]
-) -> Float[Array, "..."]:
+def uniform(generator: str, seed: Scalar, stream: str, step: Scalar, shape: Sequence[int]) -> Float[Array, "..."]:
     """Float32 draws, uniform on [0, 1), of a named stream at a step."""
     if generator == "threefry":
         return jax.random.uniform(key(seed, stream, step), tuple(shape))

@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from interp_jax import taps
 from interp_jax.taps import Edit, TapError
+from interp_jax.taps.frames import frames
 
 N, B, D = 4, 3, 5
 
@@ -156,7 +157,9 @@ def test_gradient_through_a_recorded_selection(params, x):
 def test_shard_map_outside(params, x):
     mesh = Mesh(np.array(jax.devices()[:3]), ("run",), axis_types=(AxisType.Auto,))
     one = {"blocks.out": Edit("add", 1.0)}
-    sharded = jax.shard_map(lambda x: taps.edit(model)(one, params, x), mesh=mesh, in_specs=P("run"), out_specs=P("run"))
+    sharded = jax.shard_map(
+        lambda x: taps.edit(model)(one, params, x), mesh=mesh, in_specs=P("run"), out_specs=P("run")
+    )
     close(jax.jit(sharded)(x), taps.edit(model)(one, params, x))
 
 
@@ -339,8 +342,10 @@ def test_impossible_edits(params, x, edits, message):
         taps.edit(model)(edits, params, x)
 
 
-@pytest.mark.parametrize(("sites", "message"), [({"blocks.out": (N,)}, "0 to 3"), ({"embed": (0,)}, "outside every scan"),
-                                               ({"blocks.out": 1}, "tuple")])
+@pytest.mark.parametrize(
+    ("sites", "message"),
+    [({"blocks.out": (N,)}, "0 to 3"), ({"embed": (0,)}, "outside every scan"), ({"blocks.out": 1}, "tuple")],
+)
 def test_impossible_selections(params, x, sites, message):
     with pytest.raises(TapError, match=message):
         taps.record(model, sites)(params, x)
@@ -362,7 +367,7 @@ def test_nothing_leaks_after_an_exception(params, x):
     for call in (lambda: taps.record(fails, ["a"])(x), lambda: taps.scan(lambda c, _: (fails(c), None), x, None, 2)):
         with pytest.raises(RuntimeError, match="mine"):
             call()
-    assert not taps._stack()
+    assert not frames()
     same(model(params, x), plain)
 
 

@@ -1,1 +1,1 @@
-
+"""What models are trained and tested on: synthetic features, sequences, text."""

@@ -7,14 +7,12 @@ in `MODULES` and a function `instruments() -> list[Instrument]`.
 
 import importlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
 from interp_jax.errors import InputError, nearest
-from interp_jax.experiments.experiment import GroupResult, select
-from interp_jax.experiments.sweep import content_hash
+from interp_jax.experiments.experiment import GroupResult
 from interp_jax.parts import part
 
 MODULES = (
@@ -73,7 +71,9 @@ def instruments(config: Config | ConfigDict) -> list[Instrument]:
     known = [one for name in MODULES for one in importlib.import_module(name).instruments()]
     chosen = [one for one in known if one.name.startswith(config.only)]
     if not chosen:
-        raise InputError(f"--config.only: no instrument begins with {config.only!r}: {nearest(config.only, [i.name for i in known])}")
+        raise InputError(
+            f"--config.only: no instrument begins with {config.only!r}: {nearest(config.only, [i.name for i in known])}"
+        )
     return chosen
 
 

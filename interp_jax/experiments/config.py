@@ -51,7 +51,9 @@ class Engine:
         if self.batch < 0 or self.chunk < 1 or self.cpu_devices < 0:
             raise InputError("engine.batch and engine.cpu_devices must be 0 or more, engine.chunk 1 or more")
         if self.precision not in ("highest", "high", "default"):
-            raise InputError(f"engine.precision is {self.precision!r}: {nearest(self.precision, ('highest', 'high', 'default'))}")
+            raise InputError(
+                f"engine.precision is {self.precision!r}: {nearest(self.precision, ('highest', 'high', 'default'))}"
+            )
 
 
 @part
@@ -151,7 +153,9 @@ def build(cls: type[T], values: Mapping[str, Any] | ConfigDict, where: str = "--
     built = {}
     for name, field in fields.items():
         value, path = values[name], f"{where}.{name}"
-        built[name] = build(type(field.default), value, path) if is_part(field.default) else _coerce(value, field.default, path)
+        built[name] = (
+            build(type(field.default), value, path) if is_part(field.default) else _coerce(value, field.default, path)
+        )
     return cls(**built)
 
 
@@ -165,7 +169,9 @@ def checked(value: T) -> T:
 def build_experiment(config: ConfigDict) -> Any:
     """The experiment's part, without the engine's sections."""
     engine = {"experiment", "on_nan", *ENGINE_SECTIONS}
-    return checked(build(load_experiment(config.experiment).Config, {k: v for k, v in config.items() if k not in engine}))
+    return checked(
+        build(load_experiment(config.experiment).Config, {k: v for k, v in config.items() if k not in engine})
+    )
 
 
 def build_engine(config: ConfigDict) -> tuple[Engine, Output]:

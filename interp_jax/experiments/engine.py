@@ -64,7 +64,11 @@ def build_programs(experiment: Experiment, hypers: Any, batch: int) -> Programs:
         started = time.monotonic()
         compiled = {b: compile_advance(experiment, members, b) for b in candidates(members, batch)}
         seconds = time.monotonic() - started
-        chosen = min(compiled, key=lambda b: probe(compiled[b], members, experiment)) if len(compiled) > 1 else next(iter(compiled))
+        chosen = (
+            min(compiled, key=lambda b: probe(compiled[b], members, experiment))
+            if len(compiled) > 1
+            else next(iter(compiled))
+        )
     observe = population(lambda member, shared: experiment.observe(*member, shared), chosen, devices)
     return Programs(init, compiled[chosen], observe, chosen, seconds)
 

@@ -19,7 +19,12 @@ from interp_jax.results.run_directory import Finished, finished_members
 
 
 def run_job(
-    reference: str, overrides: Mapping[str, str], sweeps: Sequence[str] | None, rerun: bool, command: str, console: Console
+    reference: str,
+    overrides: Mapping[str, str],
+    sweeps: Sequence[str] | None,
+    rerun: bool,
+    command: str,
+    console: Console,
 ) -> Path:
     """Run a config and return the path of its report.
 
@@ -62,7 +67,9 @@ def say_skipped(members: Sequence[Member], finished: dict[str, Finished], consol
     done = {m.hash: finished[m.hash] for m in members if m.hash in finished}
     commits = sorted({((f.manifest["git"] or {}).get("commit") or "unknown")[:10] for f in done.values()})
     if done:
-        console.print(f"{len(done)} of {len(members)} runs are finished (by commit {', '.join(commits)}); --rerun does them again")
+        console.print(
+            f"{len(done)} of {len(members)} runs are finished (by commit {', '.join(commits)}); --rerun does them again"
+        )
     return done
 
 

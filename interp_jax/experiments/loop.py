@@ -112,7 +112,9 @@ def spans(experiment: Experiment, first: int) -> Iterator[tuple[int, int]]:
             first = stop
 
 
-def advance_all(job: Job, store: CheckpointStore, logs: Any, programs: Programs, first: int, members: Any) -> np.ndarray:
+def advance_all(
+    job: Job, store: CheckpointStore, logs: Any, programs: Programs, first: int, members: Any
+) -> np.ndarray:
     """Take all spans; returns `diverged_at` [R]."""
     last = job.experiment.observe_at[-1]
     waiting, saved_at = None, time.monotonic()
@@ -160,4 +162,3 @@ def keep(job: Job, store: CheckpointStore, programs: Programs, members: Any, ste
         job.directory.write_observation(step, {name: np.asarray(value)[:n] for name, value in seen.items()})
     state = jax.tree.map(lambda x: np.asarray(x)[:n], members[0])
     store.save(step, state, keep=observing)
-

@@ -57,7 +57,9 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]
     for word in rest:
         key, equals, value = word.removeprefix("--config.").partition("=")
         if not word.startswith("--config.") or not equals:
-            raise InputError(f"{word!r} is not understood: options are --config, --config.KEY=VALUE, --sweep and --rerun")
+            raise InputError(
+                f"{word!r} is not understood: options are --config, --config.KEY=VALUE, --sweep and --rerun"
+            )
         overrides[key] = value
     if not options.config:
         raise InputError("which experiment? --config configs/NAME.py; without arguments the configs are listed")

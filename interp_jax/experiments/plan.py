@@ -112,6 +112,8 @@ def thaw(path: Path) -> Plan:
         raise InputError(f"{path} was changed after it was frozen: start the sweep again from its config")
     members = [member(ConfigDict(config)) for config in content["members"].values()]
     if stale := [m for m, h in zip(members, content["members"], strict=True) if m.hash != h]:
-        raise InputError(f"{path} was frozen by another version of the project ({len(stale)} hashes differ): start it again")
+        raise InputError(
+            f"{path} was frozen by another version of the project ({len(stale)} hashes differ): start it again"
+        )
     chunks = tuple(Chunk(c["id"], tuple(c["members"])) for c in content["chunks"])
     return Plan(content["experiment"], content["source"], {m.hash: m for m in members}, chunks)

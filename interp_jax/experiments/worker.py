@@ -66,7 +66,10 @@ def run_one(plan: Plan, chunk: Chunk, directory: ChunkDirectory, progress: objec
     write_json(directory.manifest, content)
     if n_bad := int((outcome.diverged_at != ALIVE).sum()):
         first = int(outcome.diverged_at[outcome.diverged_at != ALIVE].min())
-        print(f"{n_bad} of {len(members)} runs became non-finite, the first at step {first}: kept as they were before", file=sys.stderr)
+        print(
+            f"{n_bad} of {len(members)} runs became non-finite, the first at step {first}: kept as they were before",
+            file=sys.stderr,
+        )
 
 
 def total_steps(plan: Plan, chunk: Chunk) -> int:

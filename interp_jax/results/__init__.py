@@ -1,1 +1,1 @@
-
+"""What is kept and shown: run directories, checkpoints, metric logs, tables, plots, reports."""

@@ -1,12 +1,12 @@
 """Where a job's results lie. The unit on disk is the chunk: members that ran together as one population.
 
-    <directory>/sweep.json                      the frozen plan
-    <directory>/report.html  plotly.min.js      what a person opens
-    <directory>/chunks/<id>/chunk.json          its members' hashes and how they are batched, fixed before it starts
-    <directory>/chunks/<id>/metrics.jsonl       means over spans of steps
-    <directory>/chunks/<id>/observations/<step>.npz
-    <directory>/chunks/<id>/checkpoints/<step>/
-    <directory>/chunks/<id>/manifest.json       written last: a chunk that has one is finished
+<directory>/sweep.json                      the frozen plan
+<directory>/report.html  plotly.min.js      what a person opens
+<directory>/chunks/<id>/chunk.json          its members' hashes and how they are batched, fixed before it starts
+<directory>/chunks/<id>/metrics.jsonl       means over spans of steps
+<directory>/chunks/<id>/observations/<step>.npz
+<directory>/chunks/<id>/checkpoints/<step>/
+<directory>/chunks/<id>/manifest.json       written last: a chunk that has one is finished
 """
 
 import contextlib

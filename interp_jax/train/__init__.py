@@ -1,1 +1,1 @@
-
+"""Growing models: objectives, optimizers, runs, and populations of runs."""

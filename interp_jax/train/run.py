@@ -1,4 +1,4 @@
-"""A training run as two pure functions: `init(seed, hypers) -> state`, `advance(state, hypers, span, shared) -> (state, metrics)`.
+"""A training run: `init(seed, hypers) -> state`, `advance(state, hypers, span, shared) -> (state, metrics)`, both pure.
 
 `advance` takes the steps first <= t < stop in one `fori_loop`. Both bounds are traced and shared by the whole population:
 one compiled program serves every schedule of checkpoints, and periodic work inside it stays a real `cond` under `vmap`.

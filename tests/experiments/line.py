@@ -1,4 +1,4 @@
-"""A small experiment for the tests of the engine: fit a line by gradient steps on noisy data, one number per member."""
+"""A small experiment for tests of the engine: fit a line by gradient steps on noisy data, one number per member."""
 
 from pathlib import Path
 
@@ -22,6 +22,7 @@ class Model:
 @part
 class Data:
     noise: float = hyper(0.1)
+    examples: int = 8
 
 
 @part
@@ -43,8 +44,9 @@ def experiment(config):
         return {"w": jax.random.normal(randomness.key(seed, "init"), (hypers.model.width,))}
 
     def loss(params, hypers, seed, step, shared):
-        x = jax.random.normal(randomness.key(seed, "data", step), (8, hypers.model.width))
-        noise = jax.random.normal(randomness.key(seed, "noise", step), (8,)) * hypers.data.noise
+        n = hypers.data.examples
+        x = jax.random.normal(randomness.key(seed, "data", step), (n, hypers.model.width))
+        noise = jax.random.normal(randomness.key(seed, "noise", step), (n,)) * hypers.data.noise
         error = x @ (params["w"] - shared) - noise
         return (error**2).mean(), {"first": params["w"][0]}
 
@@ -54,14 +56,16 @@ def experiment(config):
     def observe(state, hypers, shared):
         return {"w": state.params["w"], "distance": jnp.linalg.norm(state.params["w"] - shared)}
 
-    steps = tuple(range(0, config.steps, 8)) + (config.steps,)
+    steps = (*range(0, config.steps, 8), config.steps)
     shared = jnp.arange(1.0, config.model.width + 1)
     return Experiment(training_run(init_params, loss, optimizer), observe, steps, shared, log_every=3)
 
 
 def report(groups, directory):
     path = Path(directory) / "report.html"
-    rows = [f"{h} {w}" for g in groups for h, w in zip(g.hashes, g.observations[max(g.observations)]["w"], strict=True)]
+    rows = [
+        f"{h} {w}" for g in groups for h, w in zip(g.hashes, g.observations[max(g.observations)]["w"], strict=True)
+    ]
     path.write_text("\n".join(rows))
     return path
 

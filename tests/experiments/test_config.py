@@ -9,7 +9,15 @@ from ml_collections import ConfigDict
 
 from interp_jax import parts
 from interp_jax.errors import InputError
-from interp_jax.experiments.config import build, build_engine, build_experiment, compose, load_config, override, parse_value
+from interp_jax.experiments.config import (
+    build,
+    build_engine,
+    build_experiment,
+    compose,
+    load_config,
+    override,
+    parse_value,
+)
 from interp_jax.experiments.sweep import content_hash, expand
 from tests.experiments import line, line_config
 
@@ -44,7 +52,14 @@ def test_wrong_overrides(overrides, message):
 def test_values_that_agree():
     config = override(compose("tests.experiments.line"), {"learning_rate": 1, "steps": np.int64(5), "name": "x"})
     assert (config.learning_rate, config.steps, config.name) == (1.0, 5, "x")
-    assert [parse_value(t) for t in ("3", "1e-3", "True", "false", "(1, 2)", "a/b c")] == [3, 1e-3, True, False, (1, 2), "a/b c"]
+    assert [parse_value(t) for t in ("3", "1e-3", "True", "false", "(1, 2)", "a/b c")] == [
+        3,
+        1e-3,
+        True,
+        False,
+        (1, 2),
+        "a/b c",
+    ]
 
 
 def test_build_refuses_missing_and_extra_keys():
@@ -107,7 +122,9 @@ def test_hash_covers_the_science_alone():
 
 
 def test_groups_are_tree_structures():
-    a, b, c = (build_experiment(compose("tests.experiments.line", **o)) for o in ({}, {"learning_rate": 0.2}, {"steps": 3}))
+    a, b, c = (
+        build_experiment(compose("tests.experiments.line", **o)) for o in ({}, {"learning_rate": 0.2}, {"steps": 3})
+    )
     assert jax.tree.structure(a) == jax.tree.structure(b) != jax.tree.structure(c)
     stacked = parts.stack([a, b])
     assert stacked.learning_rate.dtype == np.float32 and stacked.seed.dtype == np.int32

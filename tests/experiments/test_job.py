@@ -75,7 +75,7 @@ def test_rerun_does_it_again(tmp_path):
 
 
 def test_chunks_and_single_runs_agree(tmp_path):
-    one, _ = job(tmp_path / "one", ["rates", "seeds"])
+    job(tmp_path / "one", ["rates", "seeds"])
     job(tmp_path / "cut", ["rates", "seeds"], **{"engine.chunk": 2})
     assert len(chunks(tmp_path / "cut")) == 3
     np.testing.assert_allclose(final(tmp_path / "cut"), final(tmp_path / "one"), rtol=1e-6)
@@ -111,7 +111,10 @@ def test_a_diverged_member_leaves_the_others_alone(tmp_path):
     ((_, manifest),) = chunks(tmp_path / "wild").items()
     assert manifest["diverged_at"] == [-1, 1, -1, -1]
     path = next((tmp_path / "wild").glob("chunks/*/observations/00000040.npz"))
-    with_wild, alone = np.load(path)["w"], np.load(next((tmp_path / "both").glob("chunks/*/observations/00000040.npz")))["w"]
+    with_wild, alone = (
+        np.load(path)["w"],
+        np.load(next((tmp_path / "both").glob("chunks/*/observations/00000040.npz")))["w"],
+    )
     np.testing.assert_allclose(with_wild[[0, 2, 3]], alone, rtol=1e-5)
     assert np.isfinite(with_wild).all()
     before = np.load(next((tmp_path / "wild").glob("chunks/*/observations/00000008.npz")))["w"]
@@ -127,7 +130,36 @@ def test_all_diverged_ends_early(tmp_path):
     assert manifest["diverged_at"] == [1] and len(lines) < 5
 
 
+def test_out_of_memory_says_how_to_chunk(tmp_path):
+    with pytest.raises(InputError, match="out of device memory with 3 members.*engine.batch=1 or .*engine.chunk=1"):
+        job(tmp_path, ["rates"], **{"data.examples": 10**12, "engine.batch": 3})
+
+
+@pytest.mark.slow
+def test_two_workers_at_once_write_everything_once(tmp_path):
+    words = ["--sweep", "rates", "--sweep", "seeds", "--sweep", "widths", "--config.engine.chunk=2"]
+    both = [
+        subprocess.Popen(command(tmp_path, *words), env=environment(), stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    ends = [(p.communicate()[1], p.returncode) for p in both]
+    assert all(code == 0 or (code == 2 and "another worker" in said) for said, code in ends), ends
+    assert 0 in [code for _, code in ends]
+    found = [h for m in chunks(tmp_path).values() for h in m["members"]]
+    assert len(found) == len(set(found)) == 12
+
+
 def test_a_directory_of_another_experiment_is_refused(tmp_path):
+    job(tmp_path, ["none"])
+    other = tmp_path / "other_config.py"
+    other.write_text(Path(CONFIG).read_text().replace('"tests.experiments.line"', '"tests.experiments.other_line"'))
+    with pytest.raises(
+        InputError, match="holds results of tests.experiments.line, not of tests.experiments.other_line"
+    ):
+        job(tmp_path, ["none"], config=str(other))
+
+
+def test_an_edited_sweep_is_refused(tmp_path):
     job(tmp_path, ["none"])
     text = (tmp_path / "sweep.json").read_text()
     (tmp_path / "sweep.json").write_text(text.replace("0.1", "0.2"))
@@ -148,12 +180,20 @@ def test_shards(tmp_path):
 @pytest.mark.parametrize("trial", range(3))
 def test_kill_9_and_resume_is_bit_exact(tmp_path, trial):
     """Interrupted at random moments, again and again, the job ends with the bytes of the uninterrupted one."""
-    words = ["--sweep", "seeds", "--config.steps=400", "--config.engine.checkpoint_seconds=0", "--config.engine.batch=1"]
+    words = [
+        "--sweep",
+        "seeds",
+        "--config.steps=400",
+        "--config.engine.checkpoint_seconds=0",
+        "--config.engine.batch=1",
+    ]
     subprocess.run(command(tmp_path / "whole", *words), env=environment(), check=True, capture_output=True)
     rng = random.Random(trial)
     kills = 0
     while True:
-        process = subprocess.Popen(command(tmp_path / "cut", *words), env=environment(), stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command(tmp_path / "cut", *words), env=environment(), stderr=subprocess.PIPE, text=True
+        )
         before = progress(tmp_path / "cut")
         while process.poll() is None and progress(tmp_path / "cut") <= before:
             time.sleep(0.01)
@@ -181,11 +221,15 @@ def test_a_flipped_bit_is_named_and_the_checkpoint_before_it_is_used(tmp_path):
     subprocess.run(command(tmp_path / "hurt", *words), env=environment(), check=True, capture_output=True)
     next(tmp_path.glob("hurt/chunks/*/manifest.json")).unlink()
     newest = max((tmp_path / "hurt").glob("chunks/*/checkpoints/*"), key=lambda p: int(p.name))
-    victim = max((p for p in newest.rglob("*") if p.is_file() and "json" not in p.suffix), key=lambda p: p.stat().st_size)
+    victim = max(
+        (p for p in newest.rglob("*") if p.is_file() and "json" not in p.suffix), key=lambda p: p.stat().st_size
+    )
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
-    done = subprocess.run(command(tmp_path / "hurt", *words), env=environment(), check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        command(tmp_path / "hurt", *words), env=environment(), check=True, capture_output=True, text=True
+    )
     assert "80" in done.stderr and victim.name in done.stderr
     assert digest_of(tmp_path / "hurt") == digest_of(tmp_path / "whole")
 

@@ -32,8 +32,8 @@ class Edit:
       where: mask that broadcasts to the site's shape (examples, positions, heads); bool selects, float in [0, 1]
         interpolates; None means everywhere.
       layer: for a site inside a scan over layers. None: `value` and `where` are stacked over layers, [L, ...] (scalars
-        serve all layers). An integer, traced or not: they have no layer axis, and the edit acts at that layer alone, so
-        a grid over layers is one program. A *traced* layer outside 0..L-1 turns the site into NaN, since nothing can
+        serve all layers). An integer, traced or not: they have no layer axis, and the edit acts at that layer alone;
+        so a grid over layers is one program. A *traced* layer outside 0..L-1 turns the site into NaN, since nothing can
         be raised then; a concrete one raises.
     """
 
