@@ -7,13 +7,16 @@ in `MODULES` and a function `instruments() -> list[Instrument]`.
 
 import importlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from interp_jax.errors import InputError, nearest
-from interp_jax.experiments.experiment import GroupResult
+from interp_jax.experiments.experiment import GroupResult, select
+from interp_jax.experiments.sweep import content_hash
 from interp_jax.parts import part
+from interp_jax.results.report import Code, Page, Section, TableBlock, Text
+from interp_jax.results.tables import Interval, Table
 
 MODULES = (
     "interp_jax.experiments.superposition_calibration",
@@ -85,3 +88,50 @@ def members(config: ConfigDict) -> list[ConfigDict]:
 def experiment(config: Config) -> None:
     """Calibration has no run of its own: see `members`."""
     raise InputError("a calibration is made of other experiments' runs")
+
+
+def report(groups: list[GroupResult]) -> Page:
+    """The certificate: a row per instrument of which all runs are there, and calibration.json with the same rows."""
+    rows = [certify(one, quick, groups) for one, quick in measured(groups)]
+    columns = ("instrument", "known truth", "error", "measured", "bar", "holds", "seeds", "seconds")
+    table = Table(columns, [table_row(row) for row in rows], "Intervals are 95%, over seeds.")
+    n_failed = sum(not row["passed"] for row in rows)
+    summary = (
+        f"{len(rows)} instruments on models whose truth is known by construction; "
+        + (f"{n_failed} of them miss their bar." if n_failed else "all of them hold their bar.")
+    )
+    quick = any(row["quick"] for row in rows)
+    warning = [Text("A quick calibration shows that everything runs. It certifies nothing.")] if quick else []
+    blocks = [*warning, Section("Certificate", CERTIFICATE), TableBlock(table), Section("As data"), Code("calibration.json")]
+    return Page("Calibration certificate", summary, blocks, {"calibration.json": rows})
+
+
+CERTIFICATE = """An instrument that claims to find something is run where what it should find is known. The error is what it
+got wrong there; the bar is what the project promises. Figures come from the runs that this report was made of."""
+
+
+def measured(groups: list[GroupResult]) -> list[tuple[Instrument, bool]]:
+    """The instruments whose runs, quick or full, are all among the groups."""
+    present = {h for group in groups for h in group.hashes}
+    every = [(one, quick) for one in instruments(Config()) for quick in (False, True)]
+    return [(one, quick) for one, quick in every if hashes(one, quick) <= present]
+
+
+def hashes(one: Instrument, quick: bool) -> set[str]:
+    """Content hashes of an instrument's runs."""
+    return {content_hash(config) for config in one.configs(quick)}
+
+
+def certify(one: Instrument, quick: bool, groups: list[GroupResult]) -> dict[str, Any]:
+    """An instrument's row of the certificate."""
+    wanted = hashes(one, quick)
+    own = [select(group, wanted) for group in groups if wanted & set(group.hashes)]
+    seconds = float(sum(group.seconds.sum() for group in own))
+    return {"instrument": one.name, "truth": one.truth, "quick": quick, **one.judge(own)._asdict(), "seconds": seconds}
+
+
+def table_row(row: dict[str, Any]) -> tuple[Any, ...]:
+    """A row for a reader."""
+    measured = Interval(row["value"], row["low"], row["high"])
+    holds = "yes" if row["passed"] else "no"
+    return row["instrument"], row["truth"], row["error"], measured, row["bar"], holds, row["seeds"], row["seconds"]

@@ -1,11 +1,11 @@
-"""What an experiment is: a module with three names, sometimes four. The engine around it (configs, sweeps, checkpoints, logs) knows no more.
+"""What an experiment is: a module with three names, sometimes four. The engine around it knows no more.
 
-    Config                       a part with `seed: int = hyper(0)` and `steps: int`; sections are parts (model, data, optimizer)
-    experiment(config)           -> Experiment: the pure functions of one group (equal static fields), and the data they share
-    report(groups, directory)    -> Path of the report.html made from a list of `GroupResult`, whatever groups the sweep had
-    members(config)              -> optional: the ConfigDicts of other experiments that a job of this one is made of
+    Config                    a part with `seed: int = hyper(0)` and `steps: int`; its sections are parts (model, data, …)
+    experiment(config)        -> Experiment: the pure functions of one group (equal static fields), and what it shares
+    report(groups)            -> Page: what to say of a list of `GroupResult`, whatever groups there were
+    members(config)           -> optional: the ConfigDicts of other experiments that a job of this one is made of
 
-A config file names the module: `experiment="interp_jax.experiments.superposition"`, or any importable module of one's own.
+A config names the module, `experiment="interp_jax.experiments.superposition"`; any importable module will do.
 """
 
 from collections.abc import Callable, Collection

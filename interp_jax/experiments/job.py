@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from ml_collections import ConfigDict
 from rich.console import Console
 
@@ -11,11 +12,15 @@ from interp_jax.errors import InputError
 from interp_jax.experiments.collect import collect
 from interp_jax.experiments.config import build_engine, load_config, load_experiment, override, parse_value
 from interp_jax.experiments.engine import prepare
+from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.plan import FILE, Plan, freeze, make_plan, thaw
 from interp_jax.experiments.sweep import Member, expand
 from interp_jax.experiments.worker import run_shard
-from interp_jax.results.atomic import ensure_writable
-from interp_jax.results.run_directory import Finished, finished_members
+from interp_jax.results.atomic import ensure_writable, write_json
+from interp_jax.results.report import Block, Page, Section, TableBlock, write_report
+from interp_jax.results.run_directory import Finished, finished_members, read_json
+from interp_jax.results.tables import Table
+from interp_jax.train.run import ALIVE
 
 
 def run_job(
@@ -53,7 +58,24 @@ def run_job(
     groups = collect(members, directory)
     if sum(len(g.hashes) for g in groups) < len(members):
         raise InputError(f"another worker still runs a part of {directory}: start the command again when it is done")
-    return load_experiment(base.experiment).report(groups, directory)
+    return publish(load_experiment(base.experiment).report(groups), groups, directory, command)
+
+
+def publish(page: Page, groups: Sequence[GroupResult], directory: Path, command: str) -> Path:
+    """Write a page with what every report ends with: runs that diverged, the command, config and manifest."""
+    for name, content in page.data.items():
+        write_json(directory / name, content)
+    manifest = read_json(Path(groups[0].directories[0]) / "manifest.json")
+    return write_report(directory, page.title, page.summary, [*page.blocks, *diverged(groups)], command, manifest)
+
+
+def diverged(groups: Sequence[GroupResult]) -> list[Block]:
+    """A section that lists the runs that became non-finite, if any did."""
+    rows = [(g.hashes[i], int(g.diverged_at[i])) for g in groups for i in np.flatnonzero(g.diverged_at != ALIVE)]
+    if not rows:
+        return []
+    table = Table(("run", "last finite step"), rows, "What is shown of these runs is their last finite state.")
+    return [Section("Runs that diverged", "Their loss, gradient or parameters became infinite or NaN."), TableBlock(table)]
 
 
 def output_directory(config: ConfigDict, name: str) -> Path:

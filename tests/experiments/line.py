@@ -11,6 +11,7 @@ from interp_jax import randomness
 from interp_jax.errors import InputError
 from interp_jax.experiments.experiment import Experiment
 from interp_jax.parts import hyper, part
+from interp_jax.results.report import Page
 from interp_jax.train.run import training_run
 
 
@@ -61,13 +62,9 @@ def experiment(config):
     return Experiment(training_run(init_params, loss, optimizer), observe, steps, shared, log_every=3)
 
 
-def report(groups, directory):
-    path = Path(directory) / "report.html"
-    rows = [
-        f"{h} {w}" for g in groups for h, w in zip(g.hashes, g.observations[max(g.observations)]["w"], strict=True)
-    ]
-    path.write_text("\n".join(rows))
-    return path
+def report(groups):
+    final = [(h, w) for g in groups for h, w in zip(g.hashes, g.observations[max(g.observations)]["w"], strict=True)]
+    return Page("Lines", "Fitted.", [], {"weights.json": {h: w for h, w in final}})
 
 
 def digest_of(directory):

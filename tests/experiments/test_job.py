@@ -46,7 +46,7 @@ def environment():
 
 def test_results_and_manifest(tmp_path):
     report, _ = job(tmp_path, ["rates", "seeds"])
-    assert len(report.read_text().splitlines()) == 6
+    assert len(json.loads((tmp_path / 'weights.json').read_text())) == 6
     ((_, manifest),) = chunks(tmp_path).items()
     assert len(manifest["members"]) == 6 and manifest["diverged_at"] == [-1] * 6
     assert {"config", "git", "versions", "device", "seconds", "matmul_precision", "batch"} <= manifest.keys()
@@ -62,7 +62,7 @@ def test_finished_members_are_skipped_and_a_widened_sweep_runs_what_is_missing(t
     assert "3 of 6 runs are finished" in said and "3 runs in 1 chunks" in said
     new = {k: v for k, v in chunks(tmp_path).items() if k not in before}
     assert [len(m["members"]) for m in new.values()] == [3]
-    assert len(report.read_text().splitlines()) == 6
+    assert len(json.loads((tmp_path / 'weights.json').read_text())) == 6
 
 
 def test_rerun_does_it_again(tmp_path):
