@@ -31,6 +31,9 @@ def is_part(value: Any) -> bool:
 @dataclass_transform(frozen_default=True, field_specifiers=(hyper,))
 def part(cls: type[Part]) -> type[Part]:
     """Class decorator: a frozen dataclass whose `hyper()` fields and nested parts are pytree children."""
+    for name, value in vars(cls).items():
+        if isinstance(value, dataclasses.Field) and value.metadata.get("hyper"):
+            cls.__annotations__[name] = Any  # a number in a config, an array in a population, a tracer in a run
     cls = dataclasses.dataclass(frozen=True)(cls)
     cls.__is_part__ = True
     children = [f.name for f in dataclasses.fields(cls) if f.metadata.get("hyper") or is_part(f.default)]
