@@ -1,4 +1,4 @@
-"""What every test shares: four CPU devices, one cache of compiled programs, a count of compilations, and the rule for peers.
+"""What every test shares: four CPU devices, a cache of compiled programs, a count of compilations, a rule for peers.
 
 Tests under `parity/` need other projects' packages. They are not even imported unless `-m` names `peers`, as
 `./launch/test --peers` does; there they are marked, so that a test becomes a comparison by where it lies.
@@ -56,11 +56,11 @@ Compilations = Callable[[], AbstractContextManager[list[str]]]
 
 @pytest.fixture
 def compilations() -> Compilations:
-    """`with compilations() as names:` fills `names` with the functions that were handed to the compiler inside, in order.
+    """`with compilations() as names:` fills `names` with the functions handed to the compiler inside, in order.
 
-    Each is one program for one set of static arguments, shapes and shardings: what JAX's in-memory caches did not hold. A
-    program that the cache on disk already has counts as well, so the count does not depend on earlier test runs. So do
-    operations outside of `jit`, each under its own name ('add', 'broadcast_in_dim'): count by name where that matters.
+    Each is one program for one set of static arguments, shapes and shardings that JAX's in-memory caches did not hold.
+    A program that the cache on disk already has counts as well, so the count does not depend on earlier test runs.
+    So do operations outside of `jit`, each by its own name ('add', 'broadcast_in_dim'): count names if it matters.
     """
 
     @contextmanager

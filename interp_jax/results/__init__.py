@@ -1,1 +1,1 @@
-"""What is kept and shown: run directories, checkpoints, metric logs, tables, plots, reports."""
+"""Results on disk and for the eye: run directories, checkpoints, metric logs, tables, plots, the HTML report."""

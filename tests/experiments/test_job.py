@@ -252,3 +252,23 @@ def test_bad_input_is_one_line_and_status_2(words, message, tmp_path):
     done = subprocess.run([*main, *words], env=environment(), capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+@pytest.mark.slow
+def test_a_full_disk_loses_nothing(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        words = ["--config.steps=80", "--config.engine.batch=1"]
+        full = subprocess.run(command(disk, *words), env=environment(), capture_output=True, text=True)
+        assert full.returncode == 2, full.stderr
+        assert "disk full while writing" in full.stderr.splitlines()[-1] and "Traceback" not in full.stderr
+        subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
+        subprocess.run(command(disk, *words), env=environment(), check=True, capture_output=True)
+        subprocess.run(command(tmp_path / "whole", *words), env=environment(), check=True, capture_output=True)
+        assert digest_of(disk) == digest_of(tmp_path / "whole")
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

@@ -1,0 +1,1 @@
+"""Interchange with other projects, and comparisons against them; the library itself never imports this package."""
