@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int32
 
+from interp_jax.randomness import Scalar
+
 ALIVE = -1  # value of `diverged_at` while a member trains
 
 Params = Any
@@ -48,7 +50,7 @@ class RunState:
 class Run(NamedTuple):
     """A pure run; `shared` is what all members read (a corpus, a frozen model), never swept."""
 
-    init: Callable[[Array, Hypers], RunState]
+    init: Callable[[Scalar, Hypers], RunState]
     advance: Callable[[RunState, Hypers, Span, Any], tuple[RunState, Metrics]]
 
 
@@ -62,7 +64,7 @@ def training_run(
     Metrics are means over the span's finite steps; a member that took none reports NaN.
     """
 
-    def init(seed: Array, hypers: Hypers) -> RunState:
+    def init(seed: Scalar, hypers: Hypers) -> RunState:
         seed = jnp.asarray(seed, jnp.int32)
         params = init_params(seed, hypers)
         return RunState(seed, params, optimizer(hypers).init(params), jnp.int32(ALIVE))
