@@ -13,7 +13,7 @@ from interp_jax.results.tables import Table, interval
 
 MOST_PANELS = 10  # small multiples in a figure
 FEW, MANY = 60, 20  # features: at most FEW for a readable matrix, at least MANY for a cloud of dimensionalities
-FINE = 25  # rows of the grid on which the boundary between phases is sought
+REFINE = 3  # rows per cell of the grid on which boundaries between phases are sought
 SUMMARY = """Toy models squeeze sparse features through few hidden dimensions (Elhage et al. 2022, "Toy Models of
 Superposition"). Dense features get a dimension each and the rest are dropped; sparse features share dimensions, in the shapes
 of regular polytopes, and change from one to the other abruptly. S is the probability that a feature is absent."""
@@ -213,11 +213,12 @@ def phase_panels(group: GroupResult) -> list[Block]:
     at = np.searchsorted(last, data.last_importance[best]), np.searchsorted(density, 1 - data.sparsity[best])
     measured[at] = phases.phase_of_last(directions(group)[best])
     model = group.config.model
-    exact = predicted(model.n_features, model.n_hidden, density, last)
+    fine = refined(last)
+    exact_fine = predicted(model.n_features, model.n_hidden, density, fine)
+    exact = exact_fine[::REFINE]
     axes = plots.Axes("density 1 − S", "relative importance of the last feature", x_scale="log", y_scale="log")
     panels = [("measured: best of the seeds", measured), ("theory: smallest exact loss", exact)]
-    lines = boundaries(model.n_features, model.n_hidden, density, last)
-    drawn = plots.phase_diagram(panels, phases.PHASES, density, last, axes, lines)
+    drawn = plots.phase_diagram(panels, phases.PHASES, density, last, axes, boundaries(exact_fine, density, fine))
     agree = (measured == exact)[measured >= 0].mean()
     caption = f"{agree:.1%} of all cells agree, those on the boundary included. Expect superposition at low density."
     return [Section(f"Phase diagram: {name(group)}", PHASE_TEXT), Figure(drawn, caption)]
@@ -234,14 +235,19 @@ def predicted(n_features: int, n_hidden: int, density: np.ndarray, last: np.ndar
     return phases.best_solutions(n_features, n_hidden, p.ravel(), importance.ravel()).phase.reshape(p.shape)
 
 
-def boundaries(n_features: int, n_hidden: int, density: np.ndarray, last: np.ndarray) -> list[plots.Line]:
-    """For each pair of neighbouring phases, the importance at which one gives way to the other, by density."""
-    fine = np.geomspace(last[0], last[-1], FINE)
+def refined(values: np.ndarray) -> np.ndarray:
+    """`values` with others between them, evenly spaced in the logarithm."""
+    index = np.arange(REFINE * (len(values) - 1) + 1) / REFINE
+    return np.exp(np.interp(index, np.arange(len(values)), np.log(values)))
+
+
+def boundaries(phase: np.ndarray, density: np.ndarray, last: np.ndarray) -> list[plots.Line]:
+    """For each pair of neighbouring phases [Y, X], the importance at which one gives way to the other, by density."""
     points: dict[str, list[tuple[float, float]]] = {}
-    for column, p in zip(predicted(n_features, n_hidden, density, fine).T, density, strict=True):
+    for column, p in zip(phase.T, density, strict=True):
         for i in np.flatnonzero(np.diff(column)):
             pair = f"{phases.PHASES[column[i]]} | {phases.PHASES[column[i + 1]]}"
-            points.setdefault(pair, []).append((p, np.sqrt(fine[i] * fine[i + 1])))
+            points.setdefault(pair, []).append((p, np.sqrt(last[i] * last[i + 1])))
     return [plots.Line(pair, *np.array(xy).T) for pair, xy in points.items() if len(xy) > 1]
 
 
