@@ -165,15 +165,8 @@ install_packages() { # ENVIRONMENT ACCELERATOR REQUIREMENTS
   set -o pipefail
   for file in $3; do packages+=(-r "$ROOT/$file"); done
   [ "$2" = cpu ] || packages+=("jax[$2]")
-  case $2-$(uname -s)-$3 in cpu-Linux-*peers*) install_cpu_torch "$1" ;; esac
   run_pip "$1" "${packages[@]}" || return 1
   "$1/bin/python" -c 'import importlib.metadata as m; print(m.version("jax"))' >"$1/jax_version" && mv "$1/jax_version" "$1/complete"
-}
-
-# PyTorch's default build for Linux carries gigabytes of CUDA; its own index has one without. If that is out of reach, so be it.
-install_cpu_torch() { # ENVIRONMENT
-  run_pip "$1" --retries 0 --timeout 15 --no-deps --index-url https://download.pytorch.org/whl/cpu \
-    "$(grep '^torch==' "$ROOT/third_party/peers/requirements.txt")"
 }
 
 run_pip() { # ENVIRONMENT ARGUMENTS...
