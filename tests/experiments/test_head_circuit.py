@@ -1,5 +1,7 @@
 """The formula for the circuit's scores agrees with the model, and the judges fail where they should."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from interp_jax.train.population import population
 from interp_jax.train.run import Span
 
 
+@functools.cache
 def run_group(n_seeds, **static):
     members = [head_circuit.Config(seed=i, **static) for i in range(n_seeds)]
     made = head_circuit.experiment(members[0])
@@ -26,7 +29,7 @@ def run_group(n_seeds, **static):
     return GroupResult(config, hashes, np.full(n_seeds, -1), {1: seen}, {}, np.zeros(0), (), np.zeros(n_seeds))
 
 
-@pytest.mark.parametrize("sharpness", [0.0, 2.0, 30.0])
+@pytest.mark.parametrize("sharpness", [2.0, 16.0])
 def test_the_formula_is_the_model(sharpness):
     group = run_group(3, sharpness=sharpness)
     verdict = head_calibration.judge_circuit([group])
@@ -43,10 +46,11 @@ def test_a_sharp_circuit_has_the_three_kinds_and_a_blunt_one_is_uniform():
 
 def test_random_weights_pass_and_the_circuit_itself_would_not():
     assert head_calibration.judge_random([run_group(4, weights="random")]).passed
-    assert not head_calibration.judge_random([run_group(2, sharpness=16.0)]).passed
+    assert not head_calibration.judge_random([run_group(3, sharpness=16.0)]).passed
 
 
 def test_a_wrong_score_is_caught():
-    group = run_group(2, sharpness=4.0)
-    group.observations[1]["induction"] = group.observations[1]["duplicate"]
-    assert not head_calibration.judge_circuit([group]).passed
+    group = run_group(3, sharpness=2.0)
+    seen = group.observations[1]
+    swapped = group._replace(observations={1: {**seen, "induction": seen["duplicate"]}})
+    assert not head_calibration.judge_circuit([swapped]).passed
