@@ -87,7 +87,7 @@ def test_a_text_run_learns_and_becomes_a_page(text):
     headings = [block.heading for block in page.blocks if hasattr(block, "heading")]
     assert "Loss (seed 0)" in headings and "Most-improved tokens (seed 1)" in headings
     samples = [block.text for block in page.blocks if type(block).__name__ == "Code"]
-    assert samples and all("▶" in sample for sample in samples)
+    assert sum("▶" in sample for sample in samples) >= 4
 
 
 @pytest.mark.slow

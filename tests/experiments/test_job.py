@@ -45,8 +45,8 @@ def environment():
 
 
 def test_results_and_manifest(tmp_path):
-    report, _ = job(tmp_path, ["rates", "seeds"])
-    assert len(json.loads((tmp_path / 'weights.json').read_text())) == 6
+    job(tmp_path, ["rates", "seeds"])
+    assert len(json.loads((tmp_path / "weights.json").read_text())) == 6
     ((_, manifest),) = chunks(tmp_path).items()
     assert len(manifest["members"]) == 6 and manifest["diverged_at"] == [-1] * 6
     assert {"config", "git", "versions", "device", "seconds", "matmul_precision", "batch"} <= manifest.keys()
@@ -58,11 +58,11 @@ def test_finished_members_are_skipped_and_a_widened_sweep_runs_what_is_missing(t
     _, said = job(tmp_path, ["rates"])
     assert "3 of 3 runs are finished (by commit" in said
     assert chunks(tmp_path) == before
-    report, said = job(tmp_path, ["rates", "seeds"])
+    _, said = job(tmp_path, ["rates", "seeds"])
     assert "3 of 6 runs are finished" in said and "3 runs in 1 chunks" in said
     new = {k: v for k, v in chunks(tmp_path).items() if k not in before}
     assert [len(m["members"]) for m in new.values()] == [3]
-    assert len(json.loads((tmp_path / 'weights.json').read_text())) == 6
+    assert len(json.loads((tmp_path / "weights.json").read_text())) == 6
 
 
 def test_rerun_does_it_again(tmp_path):
