@@ -3,7 +3,7 @@
 ./launch/local --config configs/grow.py             two layers, attention only: about ten minutes on two CPU cores
 ./launch/local --config configs/grow.py:tiny        seconds, to see that it works
 ./launch/local --config configs/grow.py:mlp         with MLPs
-./launch/local --config configs/grow.py:long        six times as many tokens: an hour and more
+./launch/local --config configs/grow.py:long        six times as many tokens: not measured; an hour by the default's rate
 ./launch/local --config configs/grow.py:induction   SYNTHETIC repeated segments, no text: an induction circuit in a minute
 ./launch/local --config configs/grow.py --config.data.path=~/novels      any text file or directory
 """

@@ -91,7 +91,7 @@ def loss_blocks(member: Member, language: Language) -> list[Block]:
     axes = plots.Axes("tokens read", "loss, nats per token", x_scale="log")
     if (corpus := language.corpus) is None:
         return [Figure(plots.lines(curves, axes), "The first copy of each segment cannot be predicted; the rest can.")]
-    counted = ngram_losses(corpus.train, corpus.held_out, member.config.model.d_vocab)
+    counted = ngram_losses(corpus.train, language.held_out.ravel(), member.config.model.d_vocab)  # the same windows
     names = ("unigrams", "bigrams", "trigrams")
     references = [plots.Reference(float(y), f"{name} counted") for name, y in zip(names, counted, strict=True)]
     bits = float(member.curve("held_out_loss")[-1]) / np.log(2) / corpus.bytes_per_token
@@ -103,7 +103,7 @@ def loss_blocks(member: Member, language: Language) -> list[Block]:
         ),
         Figure(
             plots.lines(curves, axes, references),
-            "Dashed: the held-out loss of smoothed n-gram counts over the whole training side. A model without attention cannot"
+            "Dashed: the loss on the same windows of n-grams counted in all training text. A model without attention cannot"
             " pass the bigram line; previous-token heads take it towards the trigram line; below that it uses longer context.",
         ),
     ]
