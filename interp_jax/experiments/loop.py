@@ -11,6 +11,7 @@ So all that is on disk up to a checkpoint's step was written before it, and all 
 Spans do not depend on where a run was interrupted; so a resumed run ends with the same bytes.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -68,8 +69,9 @@ def run_chunk(job: Job) -> Outcome:
     started = time.monotonic()
     store = CheckpointStore(job.directory.checkpoints, job.id)
     logs = [MetricLog(job.directory.metrics), *tensorboard_logs(job.directory.path / "tensorboard")]
+    shared = digest_of_shared(job)
     programs = build_programs(job.experiment, spread(job.hypers), fixed_batch(job))
-    write_json(job.directory.description, {"members": job.members, "batch": programs.batch})
+    write_json(job.directory.description, {"members": job.members, "batch": programs.batch, "shared": shared})
     first, members = start(job, store, programs)
     for log in logs:
         log.rewind(first)
@@ -79,6 +81,24 @@ def run_chunk(job: Job) -> Outcome:
         log.close()
     seconds = {"total": time.monotonic() - started, "compile": programs.compile_seconds}
     return Outcome(diverged_at, seconds, programs.batch)
+
+
+def digest_of_shared(job: Job) -> str:
+    """SHA-256 of what all members read.
+
+    Raises:
+      InputError: it is not what the chunk was started with.
+    """
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(job.experiment.shared):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    if job.directory.description.exists():
+        before = read_json(job.directory.description)["shared"]
+        if before != digest.hexdigest() and job.directory.checkpoints.exists():
+            raise InputError(
+                f"the data that these runs read changed since they began: restore it, or remove {job.directory.path}"
+            )
+    return digest.hexdigest()
 
 
 def fixed_batch(job: Job) -> int:

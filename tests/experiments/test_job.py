@@ -159,6 +159,15 @@ def test_a_directory_of_another_experiment_is_refused(tmp_path):
         job(tmp_path, ["none"], config=str(other))
 
 
+def test_changed_data_is_refused_on_resume(tmp_path):
+    job(tmp_path, ["none"])
+    chunk = next(tmp_path.glob("chunks/*"))
+    (chunk / "manifest.json").unlink()
+    (chunk / "chunk.json").write_text((chunk / "chunk.json").read_text().replace('"shared": "', '"shared": "0'))
+    with pytest.raises(InputError, match="changed since they began"):
+        job(tmp_path, ["none"])
+
+
 def test_an_edited_sweep_is_refused(tmp_path):
     job(tmp_path, ["none"])
     text = (tmp_path / "sweep.json").read_text()
