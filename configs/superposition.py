@@ -5,11 +5,11 @@
     ./launch/local --config configs/superposition.py:linear          without the ReLU: never any superposition
     ./launch/local --config configs/superposition.py --sweep phases  one panel; plane, weights, dimensionality, importance
 
-    Other models and data, over sparsity and seeds (add `--sweep sparsity`):
+    Other models and data, over sparsity and seeds:
 
-    ./launch/local --config configs/superposition.py:correlated --sweep sparsity      present together: become orthogonal
-    ./launch/local --config configs/superposition.py:anticorrelated --sweep sparsity  never present together: antipodal
-    ./launch/local --config configs/superposition.py:abs --sweep sparsity             |x| by neurons that features share
+    ./launch/local --config configs/superposition.py:correlated      present together: become orthogonal
+    ./launch/local --config configs/superposition.py:anticorrelated  never present together: become antipodal
+    ./launch/local --config configs/superposition.py:abs             |x| computed by neurons that several features share
 
 Expect: dense features keep the m most important ones, orthogonal; sparser ones go through antipodal pairs (D = 1/2) to
 pentagons (2/5) and beyond, and the phase diagram shows an abrupt change beside the boundary computed from the closed form.
@@ -67,9 +67,10 @@ def sweep_weights() -> Iterator[Overrides]:
 
 
 def sweep_dimensionality() -> Iterator[Overrides]:
-    """120 equal features in twelve dimensions, 1/(1 − S) from 1 to 100: the fractions at which dimensionality sticks."""
-    for inverse_density in np.geomspace(1.0, 100.0, 14):
-        yield {"model.n_features": 120, "model.n_hidden": 12, "data.sparsity": float(1 - 1 / inverse_density)}
+    """120 equal features in twelve dimensions, 1/(1 − S) from 1 to 10: the fractions at which dimensionality sticks."""
+    for inverse_density in np.geomspace(1.0, 10.0, 14):
+        sparsity = float(1 - 1 / inverse_density)
+        yield {"model.n_features": 120, "model.n_hidden": 12, "batch_size": 512, "data.sparsity": sparsity}
 
 
 def sweep_phases() -> Iterator[Overrides]:
@@ -104,3 +105,6 @@ def sweep_sparsity() -> Iterator[Overrides]:
     for sparsity in (0.0, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99):
         for seed in range(4):
             yield {"data.sparsity": sparsity, "seed": seed}
+
+
+sweep_correlated = sweep_anticorrelated = sweep_abs = sweep_sparsity  # what those variants run unless told otherwise

@@ -96,13 +96,18 @@ def report(groups: list[GroupResult]) -> Page:
     columns = ("instrument", "known truth", "error", "measured", "bar", "holds", "seeds", "seconds")
     table = Table(columns, [table_row(row) for row in rows], "Intervals are 95%, over seeds.")
     n_failed = sum(not row["passed"] for row in rows)
-    summary = (
-        f"{len(rows)} instruments on models whose truth is known by construction; "
-        + (f"{n_failed} of them miss their bar." if n_failed else "all of them hold their bar.")
+    summary = f"{len(rows)} instruments on models whose truth is known by construction; " + (
+        f"{n_failed} of them miss their bar." if n_failed else "all of them hold their bar."
     )
     quick = any(row["quick"] for row in rows)
     warning = [Text("A quick calibration shows that everything runs. It certifies nothing.")] if quick else []
-    blocks = [*warning, Section("Certificate", CERTIFICATE), TableBlock(table), Section("As data"), Code("calibration.json")]
+    blocks = [
+        *warning,
+        Section("Certificate", CERTIFICATE),
+        TableBlock(table),
+        Section("As data"),
+        Code("calibration.json"),
+    ]
     return Page("Calibration certificate", summary, blocks, {"calibration.json": rows})
 
 

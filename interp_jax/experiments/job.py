@@ -43,7 +43,8 @@ def run_job(
     """
     base, module, name = load_config(reference)
     base = override(base, {key: parse_value(text) for key, text in overrides.items()})
-    members = expand(base, module, None if sweeps is None else [s for s in sweeps if s != "none"])
+    chosen = None if sweeps is None else [s for s in sweeps if s != "none"]
+    members = expand(base, module, chosen, reference.partition(":")[2])
     directory = ensure_writable(output_directory(base, name))
     prepare(build_engine(base)[0])
     finished = {} if rerun else say_skipped(members, finished_members(directory), console)
@@ -75,7 +76,10 @@ def diverged(groups: Sequence[GroupResult]) -> list[Block]:
     if not rows:
         return []
     table = Table(("run", "last finite step"), rows, "What is shown of these runs is their last finite state.")
-    return [Section("Runs that diverged", "Their loss, gradient or parameters became infinite or NaN."), TableBlock(table)]
+    return [
+        Section("Runs that diverged", "Their loss, gradient or parameters became infinite or NaN."),
+        TableBlock(table),
+    ]
 
 
 def output_directory(config: ConfigDict, name: str) -> Path:

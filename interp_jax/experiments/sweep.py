@@ -1,7 +1,7 @@
 """Sweeps: from a config and the named sweeps of its file to members, each with a content hash.
 
 A sweep is a plain generator `sweep_<name>()` in the config file that yields overrides, {"model.n_hidden": 5, ...}. Several
-named sweeps multiply. Without a choice, `sweep_default` is taken where the file has one.
+named sweeps multiply. Without a choice, `configs/x.py:arg` runs `sweep_<arg>`, else `sweep_default`, where the file has one.
 """
 
 import hashlib
@@ -34,20 +34,23 @@ class Member(NamedTuple):
     part: Any
 
 
-def expand(config: ConfigDict, module: ModuleType | None = None, names: Sequence[str] | None = None) -> list[Member]:
+def expand(
+    config: ConfigDict, module: ModuleType | None = None, names: Sequence[str] | None = None, arg: str = ""
+) -> list[Member]:
     """The members of the product of the named sweeps over `config`, without repetitions, in order.
 
     Args:
       config: the base of every member.
       module: the config file, which holds the sweeps.
-      names: of sweeps; None takes `sweep_default` where there is one; empty sweeps nothing.
+      names: of sweeps; None takes `sweep_<arg>`, else `sweep_default`, where there is one; empty sweeps nothing.
+      arg: the config's variant.
 
     Raises:
       InputError: an unknown sweep, or a key that the config does not have.
     """
     known = {n.removeprefix(PREFIX): f for n, f in vars(module).items() if n.startswith(PREFIX)} if module else {}
     if names is None:
-        names = ["default"] if "default" in known else []
+        names = [name for name in (arg, "default") if name in known][:1]
     for name in names:
         if name not in known:
             raise InputError(f"no sweep_{name}() in the config file: {nearest(name, known)}")

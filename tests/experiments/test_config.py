@@ -105,6 +105,11 @@ def test_named_sweeps_multiply():
     assert len(expand(line_config.get_config(), line_config, [])) == 1
 
 
+def test_a_variant_runs_the_sweep_of_its_name():
+    assert len(expand(line_config.get_config(), line_config)) == 1
+    assert len(expand(line_config.get_config(), line_config, arg="seeds")) == 2
+
+
 def test_wrong_sweeps():
     with pytest.raises(InputError, match="sweep wrong: .*did you mean 'model.width'"):
         expand(line_config.get_config(), line_config, ["wrong"])
