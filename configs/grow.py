@@ -15,7 +15,7 @@ import ml_collections
 from interp_jax.experiments.config import compose, variant
 
 DEFAULT: dict[str, Any] = {
-    "steps": 6_000,
+    "steps": 12_000,
     "batch_size": 8,
     "model.n_heads": 4,
     "model.d_head": 32,
@@ -50,7 +50,7 @@ INDUCTION: dict[str, Any] = {
     "model.n_context": 64,
     "measure.sample_length": 40,
 }
-VARIANTS = {"": {}, "tiny": TINY, "mlp": {"model.d_mlp": 512}, "long": {"steps": 36_000}, "induction": INDUCTION}
+VARIANTS = {"": {}, "tiny": TINY, "mlp": {"model.d_mlp": 512}, "long": {"steps": 72_000}, "induction": INDUCTION}
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
