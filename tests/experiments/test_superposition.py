@@ -10,7 +10,7 @@ import pytest
 from interp_jax.anatomy import phases
 from interp_jax.data.features import Features, draw_features, importance
 from interp_jax.errors import InputError
-from interp_jax.experiments import superposition_report as panels
+from interp_jax.experiments import superposition_phases as phase_diagrams
 from interp_jax.experiments.config import CONFIGS, load_file
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.superposition import Config, experiment, observation_steps
@@ -94,10 +94,10 @@ def test_the_phase_diagram_of_exact_solutions_agrees_everywhere():
     p, r = (g.ravel() for g in np.meshgrid(density, last, indexing="ij"))
     group = known_group(phases.best_solutions(2, 1, p, r), p, r)
     assert panels.is_phases(group)
-    measured = panels.measured_phases(
+    measured = phase_diagrams.measured_phases(
         group, np.unique(1 - group.config.data.sparsity), np.unique(group.config.data.last_importance)
     )
-    np.testing.assert_array_equal(measured, panels.predicted(2, 1, density, last))
+    np.testing.assert_array_equal(measured, phase_diagrams.predicted(2, 1, density, last))
     page = panels.report([group])
     assert any("100.0% of the" in getattr(block, "caption", "") for block in page.blocks)
 
@@ -105,12 +105,12 @@ def test_the_phase_diagram_of_exact_solutions_agrees_everywhere():
 def test_cells_away_from_a_boundary():
     fine = np.zeros((5, 7), int)
     fine[:, 4:] = 1  # a boundary between columns 3 and 4: cells are columns 0, 2, 4, 6
-    np.testing.assert_array_equal(panels.uniform_around(fine), [[True, True, False, True]] * 3)
-    lines = panels.boundaries(fine, np.geomspace(1, 2, 7), np.geomspace(1, 2, 5))
+    np.testing.assert_array_equal(phase_diagrams.uniform_around(fine), [[True, True, False, True]] * 3)
+    lines = phase_diagrams.boundaries(fine, np.geomspace(1, 2, 7), np.geomspace(1, 2, 5))
     assert not lines  # a vertical boundary has no importance at which phases change
-    (line,) = panels.boundaries(fine.T, np.array([1.0, 2, 3, 4, 5]), np.array([1.0, 2, 4, 8, 16, 32, 64]))
+    (line,) = phase_diagrams.boundaries(fine.T, np.array([1.0, 2, 3, 4, 5]), np.array([1.0, 2, 4, 8, 16, 32, 64]))
     np.testing.assert_allclose(line.y, np.sqrt(8 * 16))
 
 
 def test_halved():
-    np.testing.assert_allclose(panels.halved(np.array([1.0, 4.0, 16.0])), [1, 2, 4, 8, 16])
+    np.testing.assert_allclose(phase_diagrams.halved(np.array([1.0, 4.0, 16.0])), [1, 2, 4, 8, 16])
