@@ -13,7 +13,7 @@ from interp_jax.errors import InputError
 from interp_jax.experiments import superposition_phases as phase_diagrams
 from interp_jax.experiments.config import CONFIGS, load_file
 from interp_jax.experiments.experiment import GroupResult
-from interp_jax.experiments.superposition import Config, experiment, observation_steps
+from interp_jax.experiments.superposition import Config, experiment, observation_steps, report
 from interp_jax.experiments.sweep import expand
 from interp_jax.models import superposition
 from interp_jax.models.superposition import ToyModel
@@ -93,12 +93,12 @@ def test_the_phase_diagram_of_exact_solutions_agrees_everywhere():
     density, last = np.geomspace(0.05, 1.0, 4), np.geomspace(0.2, 5.0, 4)
     p, r = (g.ravel() for g in np.meshgrid(density, last, indexing="ij"))
     group = known_group(phases.best_solutions(2, 1, p, r), p, r)
-    assert panels.is_phases(group)
+    assert phase_diagrams.is_phases(group)
     measured = phase_diagrams.measured_phases(
         group, np.unique(1 - group.config.data.sparsity), np.unique(group.config.data.last_importance)
     )
     np.testing.assert_array_equal(measured, phase_diagrams.predicted(2, 1, density, last))
-    page = panels.report([group])
+    page = report([group])
     assert any("100.0% of the" in getattr(block, "caption", "") for block in page.blocks)
 
 
