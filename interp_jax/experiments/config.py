@@ -7,11 +7,13 @@ misspelt, of the wrong type or impossible raises `InputError` with the nearest v
 """
 
 import ast
+import contextlib
 import dataclasses
 import importlib
 import importlib.util
 import math
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -92,15 +94,15 @@ def load_experiment(name: str) -> ModuleType:
     return module
 
 
-def override(config: ConfigDict, values: Mapping[str, Any], where: str = "--config") -> ConfigDict:
+def override(config: ConfigDict, values: Mapping[str, Any], where: str = "--config.") -> ConfigDict:
     """A copy of `config` with dotted keys set; keys must exist and types must agree (an int may stand for a float)."""
     config = config.copy_and_resolve_references()
     known = flat(config)
     for key, value in values.items():
         if key not in known:
-            raise InputError(f"unknown key {where}.{key}: {nearest(key, known)}")
+            raise InputError(f"unknown key {where}{key}: {nearest(key, known)}")
         section, _, name = key.rpartition(".")
-        (config[section] if section else config)[name] = _coerce(value, known[key], f"{where}.{key}")
+        (config[section] if section else config)[name] = _coerce(value, known[key], f"{where}{key}")
     return config
 
 
@@ -133,6 +135,8 @@ def _coerce(value: Any, current: Any, name: str) -> Any:
         value = str(value)
     if type(value) is not wanted:
         raise InputError(f"{name} takes {_article(wanted)} such as {current!r}, got {value!r}")
+    if wanted is int and not -(2**31) <= value < 2**31:
+        raise InputError(f"{name} must fit into 32 bits, got {value}")
     if wanted is float and not math.isfinite(value):
         raise InputError(f"{name} must be finite, got {value!r}")
     return value
@@ -190,7 +194,9 @@ def load_config(reference: str) -> tuple[ConfigDict, ModuleType, str]:
     module = load_file(Path(path))
     if not hasattr(module, "get_config"):
         raise InputError(f"{path} has no get_config(arg)")
-    return module.get_config(arg), module, Path(path).stem + (f"-{arg}" if arg else "")
+    with explain(Path(path)):
+        config = module.get_config(arg)
+    return config, module, Path(path).stem + (f"-{arg}" if arg else "")
 
 
 def load_file(path: Path) -> ModuleType:
@@ -202,11 +208,26 @@ def load_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise InputError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    try:
+    with explain(path):
         spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise InputError(f"{path}, line {error.lineno}: {error.msg}") from None
     return module
+
+
+@contextlib.contextmanager
+def explain(path: Path) -> Iterator[None]:
+    """Turns what a config file's own code raises into one line that names the file, the line and the error."""
+    try:
+        yield
+    except InputError:
+        raise
+    except SyntaxError as error:
+        raise InputError(f"{path}, line {error.lineno}: {error.msg}") from error
+    except Exception as error:
+        frames = [
+            f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).absolute() == path.absolute()
+        ]
+        line = f", line {frames[-1].lineno}" if frames else ""
+        raise InputError(f"{path}{line}: {type(error).__name__}: {error}") from error
 
 
 def variant(arg: str, known: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:

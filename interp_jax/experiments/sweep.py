@@ -7,14 +7,15 @@ named sweeps multiply. Without a choice, `configs/x.py:arg` runs `sweep_<arg>`, 
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from interp_jax.errors import InputError, nearest
-from interp_jax.experiments.config import ENGINE_SECTIONS, build_experiment, load_experiment, override
+from interp_jax.experiments.config import ENGINE_SECTIONS, build_experiment, explain, load_experiment, override
 
 RESULTS_SCHEMA = 1  # raise it when the meaning of stored results changes: nothing older is then taken for done
 PREFIX = "sweep_"
@@ -55,7 +56,7 @@ def expand(
         if name not in known:
             raise InputError(f"no sweep_{name}() in the config file: {nearest(name, known)}")
     members: dict[str, Member] = {}
-    for combination in itertools.product(*(list(known[name]()) for name in names)):
+    for combination in itertools.product(*(yields(known[name], Path(module.__file__)) for name in names)):
         merged = {key: value for overrides in combination for key, value in overrides.items()}
         for made in made_of(override(config, merged, where=f"sweep {'*'.join(names)}: ")):
             one = member(made)
@@ -63,6 +64,22 @@ def expand(
     if not members:
         raise InputError(f"sweep {'*'.join(names)} yields no member")
     return list(members.values())
+
+
+def yields(sweep: Callable[[], Iterable[Any]], path: Path) -> list[dict[str, Any]]:
+    """All that a sweep of the config file at `path` yields.
+
+    Raises:
+      InputError: its code fails, or yields something else than overrides.
+    """
+    with explain(path):
+        found = list(sweep())
+    for overrides in found:
+        if not isinstance(overrides, dict):
+            raise InputError(
+                f"{path}, {sweep.__name__}: a sweep yields overrides such as {{'seed': 3}}, got {overrides!r}"
+            )
+    return found
 
 
 def made_of(config: ConfigDict) -> list[ConfigDict]:

@@ -15,6 +15,7 @@ from interp_jax.experiments.config import (
     build_experiment,
     compose,
     load_config,
+    load_file,
     override,
     parse_value,
 )
@@ -40,6 +41,7 @@ def test_a_config_is_its_dataclass():
         ({"steps": "many"}, "takes an integer"),
         ({"steps": True}, "takes an integer"),
         ({"learning_rate": float("inf")}, "must be finite"),
+        ({"seed": 2**40}, "must fit into 32 bits"),
         ({"learning_rate": "fast"}, "takes a number such as 0.1"),
         ({"engine.deterministic": 1}, "takes True or False"),
     ],
@@ -115,6 +117,23 @@ def test_wrong_sweeps():
         expand(line_config.get_config(), line_config, ["wrong"])
     with pytest.raises(InputError, match=r"no sweep_rate\(\).*did you mean 'rates'"):
         expand(line_config.get_config(), line_config, ["rate"])
+
+
+def test_a_config_file_that_fails_is_one_line(tmp_path):
+    path = tmp_path / "failing.py"
+    path.write_text("def get_config(arg):\n    return 1 / 0\n")
+    with pytest.raises(InputError, match=r"failing.py, line 2: ZeroDivisionError: division by zero"):
+        load_config(str(path))
+    path.write_text("import no_such_module_here\n")
+    with pytest.raises(InputError, match=r"failing.py, line 1: ModuleNotFoundError"):
+        load_config(str(path))
+    path.write_text(
+        "def sweep_list():\n    yield [1]\ndef sweep_broken():\n    yield {}\n    raise ValueError('boom')\n"
+    )
+    with pytest.raises(InputError, match=r"sweep_list: a sweep yields overrides such as .*got \[1\]"):
+        expand(line_config.get_config(), load_file(path), ["list"])
+    with pytest.raises(InputError, match=r"failing.py, line 5: ValueError: boom"):
+        expand(line_config.get_config(), load_file(path), ["broken"])
 
 
 def test_hash_covers_the_science_alone():
