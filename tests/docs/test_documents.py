@@ -1,7 +1,7 @@
 """Every command and code block in README.md and docs/ runs as written.
 
-Python blocks of a page run in one namespace, in order. Shell blocks run line by line with the environment the tests run in;
-what a page says takes minutes is slow here too. Lines that start other projects' packages belong to the comparisons, and
+Python blocks of a page run in one namespace, in order. Shell commands, which are slow, run with
+the environment the tests run in. Lines that start other projects' packages belong to the comparisons, and
 `./launch/test` itself is what runs this file.
 """
 
@@ -30,12 +30,8 @@ def commands():
             words = line.partition("  #")[0].strip()
             if words and not words.startswith("#"):
                 found.setdefault(words, page.name)
-    return [pytest.param(words, id=f"{name}: {words}", marks=() if is_quick(words) else pytest.mark.slow)
+    return [pytest.param(words, id=f"{name}: {words}", marks=pytest.mark.slow)
             for words, name in found.items() if not runs_elsewhere(words)]  # fmt: skip
-
-
-def is_quick(words):
-    return ":tiny" in words or words == "./launch/local"
 
 
 def runs_elsewhere(words):

@@ -132,7 +132,7 @@ def test_all_diverged_ends_early(tmp_path):
 
 def test_out_of_memory_says_how_to_chunk(tmp_path):
     with pytest.raises(InputError, match="out of device memory with 3 members.*engine.batch=1 or .*engine.chunk=1"):
-        job(tmp_path, ["rates"], **{"data.examples": 10**12, "engine.batch": 3})
+        job(tmp_path, ["rates"], **{"data.examples": 2**31 - 1, "model.width": 100_000, "engine.batch": 3})
 
 
 @pytest.mark.slow

@@ -89,6 +89,7 @@ def known_group(solutions, density, last):
     return GroupResult(stack(configs), names, np.full(n, -1), seen, metrics, np.array([10]), names, np.zeros(n))
 
 
+@pytest.mark.slow
 def test_the_phase_diagram_of_exact_solutions_agrees_everywhere():
     density, last = np.geomspace(0.05, 1.0, 4), np.geomspace(0.2, 5.0, 4)
     p, r = (g.ravel() for g in np.meshgrid(density, last, indexing="ij"))
