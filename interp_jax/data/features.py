@@ -52,7 +52,7 @@ class Features:
             value = getattr(self, name)
             if value not in known:
                 raise InputError(f"data.{name}: unknown {value!r}; {nearest(value, known)}")
-        if self.dependence != "independent" and (self.set_size < 1 or n_features % self.set_size):
+        if self.set_size < 1 or (self.dependence != "independent" and n_features % self.set_size):
             raise InputError(f"data.set_size: {self.set_size} does not divide model.n_features = {n_features}")
 
 

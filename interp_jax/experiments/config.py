@@ -11,13 +11,13 @@ import contextlib
 import dataclasses
 import importlib
 import importlib.util
-import math
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from interp_jax.errors import InputError, nearest
@@ -25,6 +25,8 @@ from interp_jax.parts import is_part, part
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 ON_NAN = ("freeze", "stop")
+LARGEST = float(np.finfo(np.float32).max)
+MOST_DEVICES = 1024  # virtual ones
 T = TypeVar("T")
 
 
@@ -50,8 +52,10 @@ class Engine:
     checkpoint_seconds: float = 30.0
 
     def check(self) -> None:
-        if self.batch < 0 or self.chunk < 1 or self.cpu_devices < 0:
-            raise InputError("engine.batch and engine.cpu_devices must be 0 or more, engine.chunk 1 or more")
+        if self.batch < 0 or self.chunk < 1 or not 0 <= self.cpu_devices <= MOST_DEVICES:
+            raise InputError(
+                f"engine.batch must be 0 or more, engine.chunk 1 or more, engine.cpu_devices 0 to {MOST_DEVICES}"
+            )
         if self.precision not in ("highest", "high", "default"):
             raise InputError(
                 f"engine.precision is {self.precision!r}: {nearest(self.precision, ('highest', 'high', 'default'))}"
@@ -83,6 +87,8 @@ def compose(experiment: str, **overrides: Any) -> ConfigDict:
 
 def load_experiment(name: str) -> ModuleType:
     """The module of an experiment."""
+    if not all(word.isidentifier() for word in name.split(".")):
+        raise InputError(f"experiment {name!r} is not the name of a module")
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -137,8 +143,8 @@ def _coerce(value: Any, current: Any, name: str) -> Any:
         raise InputError(f"{name} takes {_article(wanted)} such as {current!r}, got {value!r}")
     if wanted is int and not -(2**31) <= value < 2**31:
         raise InputError(f"{name} must fit into 32 bits, got {value}")
-    if wanted is float and not math.isfinite(value):
-        raise InputError(f"{name} must be finite, got {value!r}")
+    if wanted is float and not abs(value) <= LARGEST:
+        raise InputError(f"{name} must be finite in float32, got {value!r}")
     return value
 
 
@@ -196,6 +202,8 @@ def load_config(reference: str) -> tuple[ConfigDict, ModuleType, str]:
         raise InputError(f"{path} has no get_config(arg)")
     with explain(Path(path)):
         config = module.get_config(arg)
+    if not isinstance(config, ConfigDict):
+        raise InputError(f"{path}: get_config returns a ConfigDict, as compose() makes one, got {config!r}")
     return config, module, Path(path).stem + (f"-{arg}" if arg else "")
 
 

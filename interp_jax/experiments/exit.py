@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,8 @@ from interp_jax.errors import InputError
 
 def exit_cleanly(main: Callable[[Sequence[str]], None]) -> None:
     """Run `main(arguments)` as a command. SIGTERM ends it like Ctrl-C."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         main(sys.argv[1:])
     except InputError as error:
@@ -23,5 +25,15 @@ def exit_cleanly(main: Callable[[Sequence[str]], None]) -> None:
         sys.exit(1)
 
 
+_asked_to_stop = threading.Event()
+
+
 def _interrupt(*_: Any) -> None:
+    _asked_to_stop.set()
     raise KeyboardInterrupt
+
+
+def stop_if_asked() -> None:
+    """Raise `KeyboardInterrupt` after a signal: an exception raised within a library's callback may have been lost."""
+    if _asked_to_stop.is_set():
+        raise KeyboardInterrupt

@@ -1,6 +1,7 @@
 """A job: everything between a config and its report, on this machine."""
 
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,12 +14,12 @@ from interp_jax.experiments.collect import collect
 from interp_jax.experiments.config import build_engine, load_config, load_experiment, override, parse_value
 from interp_jax.experiments.engine import prepare
 from interp_jax.experiments.experiment import GroupResult
-from interp_jax.experiments.plan import FILE, Plan, freeze, make_plan, thaw
+from interp_jax.experiments.plan import FILE, Plan, freeze, is_done, make_plan, thaw
 from interp_jax.experiments.sweep import Member, expand
-from interp_jax.experiments.worker import run_shard
+from interp_jax.experiments.worker import built, run_shard
 from interp_jax.results.atomic import ensure_writable, write_json
 from interp_jax.results.report import Block, Page, Section, TableBlock, write_report
-from interp_jax.results.run_directory import Finished, finished_members, read_json
+from interp_jax.results.run_directory import Finished, chunk_directory, finished_members, read_json
 from interp_jax.results.tables import Table
 from interp_jax.train.run import ALIVE
 
@@ -47,10 +48,13 @@ def run_job(
     members = expand(base, module, chosen, reference.partition(":")[2])
     directory = ensure_writable(output_directory(base, name))
     prepare(build_engine(base)[0])
+    previous = previous_plan(directory)
     finished = {} if rerun else say_skipped(members, finished_members(directory), console)
-    plan = make_plan(base.experiment, members, command, finished, previous_plan(directory))
-    if rerun:
-        forget(plan, directory)
+    redo = redo_token(previous, directory) if rerun else ""
+    plan = make_plan(base.experiment, members, command, finished, previous, redo)
+    for chunk in plan.chunks:  # what they read must be there before anything is written
+        first = plan.members[chunk.members[0]]
+        built(first.config.experiment, first.part)
     freeze(plan, directory)
     if plan.chunks:
         n = sum(len(c.members) for c in plan.chunks)
@@ -104,8 +108,9 @@ def previous_plan(directory: Path) -> Plan | None:
     return thaw(directory / FILE) if (directory / FILE).exists() else None
 
 
-def forget(plan: Plan, directory: Path) -> None:
-    """Take away the manifests of all chunks that hold a member of the plan, and what resuming would start from."""
-    for found in finished_members(directory).values():
-        if found.directory.manifest.exists() and set(found.manifest["members"]) & set(plan.members):
-            found.directory.discard()
+def redo_token(previous: Plan | None, directory: Path) -> str:
+    """The token of a rerun that was interrupted, which then goes on, or a new one."""
+    if previous is not None and previous.redo:
+        if not all(is_done(previous, chunk_directory(directory, chunk.id)) for chunk in previous.chunks):
+            return previous.redo
+    return secrets.token_hex(4)

@@ -22,6 +22,7 @@ import numpy as np
 from interp_jax.errors import InputError
 from interp_jax.experiments.config import Engine
 from interp_jax.experiments.engine import Programs, build_programs, explain_memory, span, spread
+from interp_jax.experiments.exit import stop_if_asked
 from interp_jax.experiments.experiment import Experiment
 from interp_jax.results.atomic import write_json
 from interp_jax.results.checkpoints import CheckpointStore
@@ -93,7 +94,7 @@ def digest_of_shared(job: Job) -> str:
     for leaf in jax.tree.leaves(job.experiment.shared):
         digest.update(np.ascontiguousarray(leaf).tobytes())
     if job.directory.description.exists():
-        before = read_json(job.directory.description)["shared"]
+        before = read_json(job.directory.description, "shared")["shared"]
         if before != digest.hexdigest() and job.directory.checkpoints.exists():
             raise InputError(
                 f"the data that these runs read changed since they began: restore it, or remove {job.directory.path}"
@@ -104,7 +105,7 @@ def digest_of_shared(job: Job) -> str:
 def fixed_batch(job: Job) -> int:
     """The batch asked for, else the one the chunk was started with (a resumed run must repeat it), else 0."""
     if job.engine.batch == 0 and job.directory.description.exists():
-        return read_json(job.directory.description)["batch"]
+        return read_json(job.directory.description, "batch")["batch"]
     return job.engine.batch
 
 
@@ -150,6 +151,7 @@ def advance_all(
             keep(job, store, programs, members, stop)
             saved_at = time.monotonic()
         job.progress(stop)
+        stop_if_asked()
         if stop == last:
             break
     return diverged_at

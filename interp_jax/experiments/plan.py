@@ -17,7 +17,7 @@ from interp_jax.errors import InputError
 from interp_jax.experiments.sweep import Member, digest, member
 from interp_jax.results.atomic import write_json
 from interp_jax.results.manifest import git_state
-from interp_jax.results.run_directory import read_json
+from interp_jax.results.run_directory import ChunkDirectory, read_json
 
 FILE = "sweep.json"
 
@@ -37,16 +37,23 @@ class Plan(NamedTuple):
       source: the command's words that made it, for the report.
       members: {hash: Member}, in the sweep's order.
       chunks: those still to run when the plan was frozen.
+      redo: where finished chunks are to be done again, a token that their new manifests will carry; else empty.
     """
 
     experiment: str
     source: str
     members: dict[str, Member]
     chunks: tuple[Chunk, ...]
+    redo: str = ""
 
 
 def make_plan(
-    experiment: str, members: Sequence[Member], source: str, finished: Collection[str], previous: Plan | None = None
+    experiment: str,
+    members: Sequence[Member],
+    source: str,
+    finished: Collection[str],
+    previous: Plan | None = None,
+    redo: str = "",
 ) -> Plan:
     """The plan that runs the members which are not finished.
 
@@ -64,7 +71,7 @@ def make_plan(
     missing -= {h for chunk in kept for h in chunk.members}
     size = members[0].config.engine.chunk
     new = [chunk for group in groups([by_hash[h] for h in by_hash if h in missing]) for chunk in cut(group, size)]
-    return Plan(experiment, source, by_hash, (*kept, *new))
+    return Plan(experiment, source, by_hash, (*kept, *new), redo)
 
 
 def groups(members: Sequence[Member]) -> list[list[Member]]:
@@ -91,6 +98,7 @@ def freeze(plan: Plan, directory: Path) -> Path:
     content = {
         "experiment": plan.experiment,
         "source": plan.source,
+        "redo": plan.redo,
         "git": git_state(),
         "members": {h: m.config.to_dict() for h, m in plan.members.items()},
         "chunks": [chunk._asdict() for chunk in plan.chunks],
@@ -107,7 +115,7 @@ def thaw(path: Path) -> Plan:
     """
     if not path.is_file():
         raise InputError(f"no frozen sweep {path}: ./launch/local --config … writes one")
-    content = read_json(path)
+    content = read_json(path, "experiment", "source", "redo", "members", "chunks", "digest")
     if content.pop("digest", None) != digest(content):
         raise InputError(f"{path} was changed after it was frozen: start the sweep again from its config")
     members = [member(ConfigDict(config)) for config in content["members"].values()]
@@ -116,4 +124,11 @@ def thaw(path: Path) -> Plan:
             f"{path} was frozen by another version of the project ({len(stale)} hashes differ): start it again"
         )
     chunks = tuple(Chunk(c["id"], tuple(c["members"])) for c in content["chunks"])
-    return Plan(content["experiment"], content["source"], {m.hash: m for m in members}, chunks)
+    return Plan(content["experiment"], content["source"], {m.hash: m for m in members}, chunks, content["redo"])
+
+
+def is_done(plan: Plan, directory: ChunkDirectory) -> bool:
+    """Whether a chunk is finished, and done again where the plan asks for that."""
+    if not directory.manifest.exists():
+        return False
+    return not plan.redo or read_json(directory.manifest).get("redo") == plan.redo

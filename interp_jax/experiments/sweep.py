@@ -75,7 +75,7 @@ def yields(sweep: Callable[[], Iterable[Any]], path: Path) -> list[dict[str, Any
     with explain(path):
         found = list(sweep())
     for overrides in found:
-        if not isinstance(overrides, dict):
+        if not isinstance(overrides, dict) or not all(isinstance(key, str) for key in overrides):
             raise InputError(
                 f"{path}, {sweep.__name__}: a sweep yields overrides such as {{'seed': 3}}, got {overrides!r}"
             )

@@ -6,9 +6,11 @@ Chunks that are finished, or that another living worker holds, are passed over; 
 """
 
 import argparse
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import rich.progress
 from rich.console import Console
@@ -18,8 +20,9 @@ from interp_jax.errors import InputError
 from interp_jax.experiments.config import build_engine, load_experiment
 from interp_jax.experiments.engine import prepare
 from interp_jax.experiments.exit import exit_cleanly
+from interp_jax.experiments.experiment import Experiment
 from interp_jax.experiments.loop import Job, run_chunk
-from interp_jax.experiments.plan import FILE, Chunk, Plan, thaw
+from interp_jax.experiments.plan import FILE, Chunk, Plan, is_done, thaw
 from interp_jax.results.atomic import write_json
 from interp_jax.results.manifest import manifest
 from interp_jax.results.run_directory import ChunkDirectory, chunk_directory
@@ -47,7 +50,7 @@ def run_shard(path: Path, shard: int, n_shards: int, console: Console) -> None:
             bar.start_task(bars[chunk.id])
             directory = chunk_directory(path.parent, chunk.id)
             with directory.lock() as held:
-                if held and not directory.manifest.exists():
+                if held and not is_done(plan, directory):
                     run_one(plan, chunk, directory, lambda step, task=bars[chunk.id]: bar.update(task, completed=step))
             bar.update(bars[chunk.id], completed=steps[chunk.id])
 
@@ -57,19 +60,28 @@ def run_one(plan: Plan, chunk: Chunk, directory: ChunkDirectory, progress: objec
     members = [plan.members[h] for h in chunk.members]
     config = members[0].config
     engine, _ = build_engine(config)
-    experiment = load_experiment(config.experiment).experiment(members[0].part)
+    experiment = built(config.experiment, members[0].part)
+    if directory.manifest.exists():
+        directory.set_aside()
     hypers = parts.stack([m.part for m in members])
     job = Job(chunk.id, chunk.members, experiment, hypers, directory, engine, config.on_nan, progress)
     outcome = run_chunk(job)
     content = manifest(config.to_dict(), chunk.id, outcome.seconds)
     content |= {"members": chunk.members, "batch": outcome.batch, "diverged_at": outcome.diverged_at.tolist()}
-    write_json(directory.manifest, content)
+    write_json(directory.manifest, {**content, "redo": plan.redo})
+    directory.forget_old()
     if n_bad := int((outcome.diverged_at != ALIVE).sum()):
         first = int(outcome.diverged_at[outcome.diverged_at != ALIVE].min())
         print(
             f"{n_bad} of {len(members)} runs became non-finite, the first at step {first}: kept as they were before",
             file=sys.stderr,
         )
+
+
+@functools.lru_cache(maxsize=1)
+def built(name: str, part: Any) -> Experiment:
+    """The experiment of a group; what it reads from disk is read once."""
+    return load_experiment(name).experiment(part)
 
 
 def total_steps(plan: Plan, chunk: Chunk) -> int:

@@ -22,6 +22,7 @@ from interp_jax.errors import InputError
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 NOT_A_DIRECTORY = (errno.EEXIST, errno.ENOTDIR)
+IMPOSSIBLE = (errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO)
 
 
 @contextlib.contextmanager
@@ -66,6 +67,8 @@ def explained(path: str | Path) -> Iterator[None]:
             raise InputError(
                 f"cannot write in {directory}: {_not_a_directory(directory)} is not a directory"
             ) from error
+        if error.errno in IMPOSSIBLE:
+            raise InputError(f"cannot write {path}: {os.strerror(error.errno).lower()}") from error
         raise
 
 

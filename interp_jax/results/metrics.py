@@ -48,8 +48,11 @@ class MetricLog:
 
     def rewind(self, step: int) -> None:
         """Drops the lines after `step` and a torn last line: to call before going on from the checkpoint of `step`."""
+        lines = self._lines() if self.path.exists() else []
+        kept = [json.dumps(line) + "\n" for line in lines if line["step"] <= step]
+        if step > 0 and not kept:
+            raise InputError(f"{self.path} is lost: remove {self.path.parent}, and the same command makes it again")
         if self.path.exists():
-            kept = [json.dumps(line) + "\n" for line in self._lines() if line["step"] <= step]
             write_text(self.path, "".join(kept))
 
     def read(self) -> Metrics:
@@ -70,9 +73,14 @@ class MetricLog:
 
     def _parse(self, number: int, text: str) -> dict[str, Any]:
         try:
-            return json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{self.path}, line {number}: not JSON; restore the file or remove it") from error
+            line = json.loads(text)
+            line["step"] + 0
+        except (ValueError, TypeError, KeyError) as error:
+            directory = self.path.parent
+            raise InputError(
+                f"{self.path}, line {number} is not JSON of a step: remove {directory}, and the same command makes it again"
+            ) from error
+        return line
 
 
 def _column(rows: Sequence[Sequence[float | int | bool | None] | None]) -> Float[np.ndarray, "T R"]:

@@ -7,12 +7,14 @@
 <directory>/chunks/<id>/observations/<step>.npz
 <directory>/chunks/<id>/checkpoints/<step>/
 <directory>/chunks/<id>/manifest.json       written last: a chunk that has one is finished
+<directory>/chunks/<id>.old/                a finished chunk that is being done again, until the new one is finished
 """
 
 import contextlib
 import fcntl
 import json
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,18 +50,25 @@ class ChunkDirectory:
     def observations(self) -> dict[int, dict[str, np.ndarray]]:
         """{step: {name: array}} of all observations, steps increasing."""
         paths = sorted((self.path / "observations").glob("*.npz"))
-        return {int(p.stem): dict(np.load(p)) for p in paths}
+        if not paths:
+            raise InputError(f"{self.path} has lost its observations: remove it, and the same command makes it again")
+        return {int(p.stem): _read_arrays(p) for p in paths}
 
-    def discard(self) -> None:
-        """Remove the chunk: it counts as never run."""
-        self.manifest.unlink(missing_ok=True)
-        shutil.rmtree(self.path)
+    def set_aside(self) -> None:
+        """Move a finished chunk to `<id>.old`, where its results still count until it has been done again."""
+        old = self.path.with_name(f"{self.path.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        self.path.rename(old)
+
+    def forget_old(self) -> None:
+        """Remove what was set aside."""
+        shutil.rmtree(self.path.with_name(f"{self.path.name}.old"), ignore_errors=True)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[bool]:
         """Hold the chunk; yields False where another living process holds it. The lock dies with its process."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / "lock", "a") as file:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path.with_name(f"{self.path.name}.lock"), "a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -76,20 +85,37 @@ def chunk_directory(directory: Path, chunk_id: str) -> ChunkDirectory:
 def finished_members(directory: Path) -> dict[str, Finished]:
     """{member hash: where it lies} for all finished chunks under `directory`."""
     found: dict[str, Finished] = {}
-    for path in sorted(directory.glob("chunks/*/manifest.json")):
-        manifest = read_json(path)
+    for path in sorted(
+        directory.glob("chunks/*/manifest.json"), key=lambda p: p.stat().st_mtime_ns
+    ):  # the newest counts
+        manifest = read_json(path, "members", "diverged_at", "seconds", "git")
         chunk = ChunkDirectory(path.parent)
         found |= {h: Finished(chunk, i, manifest) for i, h in enumerate(manifest["members"])}
     return found
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *required: str) -> Any:
     """The content of a JSON file.
 
+    Args:
+      path: of the file.
+      *required: keys that it must have.
+
     Raises:
-      InputError: it is not JSON.
+      InputError: it cannot be read, is not JSON, or lacks a key.
     """
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is damaged, line {error.lineno}: {error.msg}; remove it and start again") from None
+        content = json.loads(path.read_text())
+        if missing := [key for key in required if key not in content]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}): remove it and give the same command again") from None
+    return content
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return dict(np.load(path))
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        chunk = path.parent.parent
+        raise InputError(f"{path} is damaged ({error}): remove {chunk}, and the same command makes it again") from None

@@ -74,7 +74,7 @@ def test_build_refuses_missing_and_extra_keys():
 def test_impossible_values():
     with pytest.raises(InputError, match="steps must be at least 1"):
         build_experiment(compose("tests.experiments.line", steps=0))
-    with pytest.raises(InputError, match="chunk 1 or more"):
+    with pytest.raises(InputError, match="engine.chunk 1 or more"):
         build_engine(compose("tests.experiments.line", **{"engine.chunk": 0}))
     with pytest.raises(InputError, match="did you mean 'highest'"):
         build_engine(compose("tests.experiments.line", **{"engine.precision": "hihgest"}))

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from interp_jax.errors import InputError
+from interp_jax.experiments import worker as worker_module
 from interp_jax.experiments.job import run_job
 from interp_jax.experiments.plan import thaw
 from interp_jax.experiments.worker import main as worker
@@ -72,6 +73,36 @@ def test_rerun_does_it_again(tmp_path):
     job(tmp_path, ["rates"], rerun=True)
     assert all(p.stat().st_mtime_ns > t for p, t in seen.items())
     assert digest_of(tmp_path) == contents
+
+
+def test_rerun_of_one_member_keeps_the_others(tmp_path):
+    job(tmp_path, ["seeds"])
+    job(tmp_path, ["none"], rerun=True, seed=1)
+    assert sorted(len(m["members"]) for m in chunks(tmp_path).values()) == [1, 2]
+    _, said = job(tmp_path, ["seeds"])
+    assert "2 of 2 runs are finished" in said
+
+
+def test_an_interrupted_rerun_keeps_what_was_there_and_goes_on(tmp_path, monkeypatch):
+    job(tmp_path, ["seeds"], **{"engine.chunk": 1})
+    before = {name: m["redo"] for name, m in chunks(tmp_path).items()}
+    run_chunk, runs = worker_module.run_chunk, []
+
+    def fails_at_the_second(one):
+        runs.append(one.id)
+        if len(runs) == 2:
+            raise KeyboardInterrupt
+        return run_chunk(one)
+
+    monkeypatch.setattr(worker_module, "run_chunk", fails_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        job(tmp_path, ["seeds"], rerun=True, **{"engine.chunk": 1})
+    kept = {h for m in chunks(tmp_path).values() for h in m["members"]}
+    assert len(kept) == 2
+    job(tmp_path, ["seeds"], rerun=True, **{"engine.chunk": 1})
+    assert len(runs) == 3 and runs[1] == runs[2]
+    assert set(before.values()) == {""} and len({m["redo"] for m in chunks(tmp_path).values()}) == 1
+    assert not list(tmp_path.glob("chunks/*.old"))
 
 
 def test_chunks_and_single_runs_agree(tmp_path):

@@ -69,15 +69,20 @@ def test_a_line_torn_anywhere_is_dropped_and_never_read(tmp_path, torn):
 def test_a_damaged_line_in_the_middle_is_named(tmp_path):
     log = filled(tmp_path / "metrics.jsonl", [1, 2, 3])
     log.path.write_bytes(log.path.read_bytes().replace(b'{"step": 2', b'{"step; 2'))
-    with pytest.raises(InputError, match=f"{log.path}, line 2: not JSON"):
+    with pytest.raises(InputError, match=f"{log.path}, line 2 is not JSON of a step"):
         log.read()
 
 
 def test_no_file_is_an_empty_log(tmp_path):
     log = MetricLog(tmp_path / "metrics.jsonl")
-    log.rewind(5)
+    log.rewind(0)
     steps, values = log.read()
     assert steps.shape == (0,) and values == {} and not log.path.exists()
+
+
+def test_going_on_from_a_checkpoint_without_its_log_is_refused(tmp_path):
+    with pytest.raises(InputError, match="metrics.jsonl is lost: remove"):
+        MetricLog(tmp_path / "metrics.jsonl").rewind(5)
 
 
 def test_tensorboard_is_optional_and_has_the_same_numbers(tmp_path):
