@@ -1,8 +1,8 @@
 """Every command and code block in README.md and docs/ runs as written.
 
-Python blocks of a page run in one namespace, in order. Shell commands, which are slow, run with
-the environment the tests run in. Lines that start other projects' packages belong to the comparisons, and
-`./launch/test` itself is what runs this file.
+Python blocks of a page run in one namespace, in order. Shell commands, which are slow, run with the environment the tests
+run in. Lines that start other projects' packages belong to the comparisons, and `./launch/test` itself is what runs this
+file.
 """
 
 import os
