@@ -19,8 +19,8 @@ from interp_jax.results.report import Code, Page, Section, TableBlock, Text
 from interp_jax.results.tables import Interval, Table
 
 MODULES = (
-    "interp_jax.experiments.superposition_calibration",
-    "interp_jax.experiments.head_calibration",
+    "interp_jax.experiments.superposition.calibration",
+    "interp_jax.experiments.heads.calibration",
 )
 
 

@@ -15,8 +15,8 @@ from interp_jax.taps import tap
 
 
 def init(key: Key[Array, ""], cfg: ToyModel) -> Params:
-    """`W_in` [S, D] and `W_out` [D, S] normal with variance 2 / (S + D), `b_out` [S] zero."""
-    std = (2.0 / (cfg.n_features + cfg.n_hidden)) ** 0.5
+    """`W_in` [S, D] and `W_out` [D, S] normal with variance init_scale² · 2 / (S + D), `b_out` [S] zero."""
+    std = cfg.init_scale * (2.0 / (cfg.n_features + cfg.n_hidden)) ** 0.5
     key_in, key_out = jax.random.split(key)
     return {
         "W_in": std * jax.random.normal(key_in, (cfg.n_features, cfg.n_hidden)),

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from interp_jax.errors import InputError, nearest
-from interp_jax.parts import part
+from interp_jax.parts import hyper, part
 from interp_jax.taps import tap
 
 KINDS = ("relu", "linear", "absolute")  # "absolute" is in `computation.py`
@@ -31,15 +31,17 @@ Params = dict[str, Float[Array, "..."]]
 
 @part
 class ToyModel:
-    """A toy model's shape; all fields are static.
+    """A toy model's shape and the size of its first weights.
 
     Attributes:
       kind: "relu" or "linear", tied weights that reconstruct x; "absolute", untied weights that compute |x|.
+      init_scale: times Glorot's standard deviation. Small weights grow one after another; large ones all compete at once.
     """
 
     kind: str = "relu"
     n_features: int = 5
     n_hidden: int = 2
+    init_scale: float = hyper(1.0)
 
     def check(self) -> None:
         """Raise `InputError` for impossible values."""
@@ -47,6 +49,8 @@ class ToyModel:
             raise InputError(f"model.kind: unknown {self.kind!r}; {nearest(self.kind, KINDS)}")
         if self.n_features < 1 or self.n_hidden < 1:
             raise InputError("model: n_features and n_hidden must be at least 1")
+        if not self.init_scale > 0:
+            raise InputError(f"model.init_scale: {self.init_scale} is not positive")
         if self.kind != "absolute" and self.n_hidden > self.n_features:
             raise InputError(
                 f"model.n_hidden: {self.n_hidden} is more than n_features = {self.n_features}: nothing is superposed"
@@ -54,8 +58,8 @@ class ToyModel:
 
 
 def init(key: Key[Array, ""], cfg: ToyModel) -> Params:
-    """`W` [S, D] normal with variance 2 / (S + D), `b` [S] zero."""
-    std = (2.0 / (cfg.n_features + cfg.n_hidden)) ** 0.5
+    """`W` [S, D] normal with variance init_scale² · 2 / (S + D), `b` [S] zero."""
+    std = cfg.init_scale * (2.0 / (cfg.n_features + cfg.n_hidden)) ** 0.5
     W = std * jax.random.normal(key, (cfg.n_features, cfg.n_hidden))
     return {"W": W, "b": jnp.zeros(cfg.n_features)}
 

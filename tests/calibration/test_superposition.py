@@ -4,10 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from interp_jax.experiments import superposition_calibration as calibration
 from interp_jax.experiments.config import build_experiment
 from interp_jax.experiments.experiment import GroupResult
-from interp_jax.experiments.superposition import experiment
+from interp_jax.experiments.superposition import calibration, experiment
 from interp_jax.parts import stack
 from interp_jax.train.population import pad_members, place, population
 from interp_jax.train.run import Span
@@ -41,7 +40,7 @@ def grow_group(members):
     )
 
 
-MISSED = "measured .20 (threefry) and .17 (counter): about half of the seeds settle in other shapes, see docs/superposition.md"
+MISSED = "measured .20 (threefry) and .17 (counter): runs stop short of the polytopes, see docs/superposition.md"
 
 
 def held(instrument):
@@ -59,7 +58,9 @@ def test_holds_its_bar(instrument):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("instrument", calibration.instruments()[:6], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "instrument", calibration.instruments()[: len(calibration.instruments()) // 2], ids=lambda one: one.name
+)
 def test_untrained_models_fail(instrument):
     """The quick version trains for twenty steps: a judge that passes it sees nothing."""
     verdict = instrument.judge(grow(instrument.configs(True)))

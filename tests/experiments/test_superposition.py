@@ -10,10 +10,11 @@ import pytest
 from interp_jax.anatomy import phases
 from interp_jax.data.features import Features, draw_features, importance
 from interp_jax.errors import InputError
-from interp_jax.experiments import superposition_phases as phase_diagrams
 from interp_jax.experiments.config import CONFIGS, load_file
 from interp_jax.experiments.experiment import GroupResult
-from interp_jax.experiments.superposition import Config, experiment, observation_steps, report
+from interp_jax.experiments.superposition import Config, experiment, report
+from interp_jax.experiments.superposition import phases as phase_diagrams
+from interp_jax.experiments.superposition.runs import observation_steps
 from interp_jax.experiments.sweep import expand
 from interp_jax.models import superposition
 from interp_jax.models.superposition import ToyModel

@@ -22,8 +22,7 @@ from interp_jax.anatomy.heads import head_scores, repeated_head_scores
 from interp_jax.anatomy.text_curves import in_context_score, loss_by_position
 from interp_jax.data.sequences import repeated, repeated_random
 from interp_jax.experiments.experiment import Experiment
-from interp_jax.experiments.grow_report import report
-from interp_jax.experiments.grow_stream import (
+from interp_jax.experiments.grow.stream import (
     MEASURING,
     TEMPERATURE,
     Config,
@@ -38,8 +37,6 @@ from interp_jax.models.transformer import TransformerConfig
 from interp_jax.train.language import next_token_losses, token_losses
 from interp_jax.train.optimizer import gradient_transformation
 from interp_jax.train.run import RunState, training_run
-
-__all__ = ["Config", "experiment", "report"]
 
 N_REPEATED = 16  # sequences on which heads are scored
 

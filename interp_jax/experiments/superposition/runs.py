@@ -9,14 +9,11 @@ from interp_jax import randomness
 from interp_jax.data.features import Features, draw_features, importance
 from interp_jax.errors import InputError
 from interp_jax.experiments.experiment import Experiment
-from interp_jax.experiments.superposition_report import report
 from interp_jax.models import computation, superposition
 from interp_jax.models.superposition import ToyModel
 from interp_jax.parts import hyper, part
 from interp_jax.train.optimizer import Optimizer, gradient_transformation
 from interp_jax.train.run import RunState, training_run
-
-__all__ = ["Config", "experiment", "report"]
 
 MODELS = {"relu": superposition, "linear": superposition, "absolute": computation}
 N_EVALUATION = 16_384  # fresh examples on which the loss is observed

@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 
 from interp_jax import parts
-from interp_jax.experiments import head_calibration, head_circuit
+from interp_jax.experiments import heads
 from interp_jax.experiments.experiment import GroupResult
+from interp_jax.experiments.heads import calibration, runs
 from interp_jax.train.population import population
 from interp_jax.train.run import Span
 
 
 @functools.cache
 def run_group(n_seeds, **static):
-    members = [head_circuit.Config(seed=i, **static) for i in range(n_seeds)]
-    made = head_circuit.experiment(members[0])
+    members = [heads.Config(seed=i, **static) for i in range(n_seeds)]
+    made = heads.experiment(members[0])
 
     def whole(hypers, shared):
         state = made.run.init(hypers.seed, hypers)
@@ -32,25 +33,25 @@ def run_group(n_seeds, **static):
 @pytest.mark.parametrize("sharpness", [2.0, 16.0])
 def test_the_formula_is_the_model(sharpness):
     group = run_group(3, sharpness=sharpness)
-    verdict = head_calibration.judge_circuit([group])
+    verdict = calibration.judge_circuit([group])
     assert verdict.passed and verdict.seeds == 3 and verdict.value < 2e-6
 
 
 def test_a_sharp_circuit_has_the_three_kinds_and_a_blunt_one_is_uniform():
-    tokens = np.asarray(head_circuit.distinct_repeated(0, 4, 16, 32))
-    sharp, blunt = (head_circuit.expected_scores(tokens, s) for s in (60.0, 0.0))
+    tokens = np.asarray(runs.distinct_repeated(0, 4, 16, 32))
+    sharp, blunt = (runs.expected_scores(tokens, s) for s in (60.0, 0.0))
     assert sharp.previous[0, 0] == pytest.approx(1) and sharp.duplicate[0, 1] == pytest.approx(0.5)
     assert sharp.induction[1, 0] == pytest.approx(1 - 0.5 / 16)
     assert np.ptp(blunt.induction) < 1e-12
 
 
 def test_random_weights_pass_and_the_circuit_itself_would_not():
-    assert head_calibration.judge_random([run_group(4, weights="random")]).passed
-    assert not head_calibration.judge_random([run_group(3, sharpness=16.0)]).passed
+    assert calibration.judge_random([run_group(4, weights="random")]).passed
+    assert not calibration.judge_random([run_group(3, sharpness=16.0)]).passed
 
 
 def test_a_wrong_score_is_caught():
     group = run_group(3, sharpness=2.0)
     seen = group.observations[1]
     swapped = group._replace(observations={1: {**seen, "induction": seen["duplicate"]}})
-    assert not head_calibration.judge_circuit([swapped]).passed
+    assert not calibration.judge_circuit([swapped]).passed

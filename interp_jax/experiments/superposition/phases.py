@@ -4,7 +4,7 @@ import numpy as np
 
 from interp_jax.anatomy import phases
 from interp_jax.experiments.experiment import GroupResult
-from interp_jax.experiments.superposition_groups import final, name
+from interp_jax.experiments.superposition.groups import final, name
 from interp_jax.results import plots
 from interp_jax.results.report import Block, Figure, Section
 

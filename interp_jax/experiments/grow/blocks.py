@@ -11,7 +11,7 @@ from interp_jax.anatomy.text_curves import Places, most_improved, places
 from interp_jax.data.corpus_io import decode, pieces
 from interp_jax.data.ngrams import ngram_losses
 from interp_jax.data.text import Corpus
-from interp_jax.experiments.grow_stream import TEMPERATURE, Config, prompts_of
+from interp_jax.experiments.grow.stream import TEMPERATURE, Config, prompts_of
 from interp_jax.results import plots, tables
 from interp_jax.results.report import Block, Code, Figure, Section, TableBlock, Text, Tokens
 

@@ -4,8 +4,9 @@ Every row is repeated over independent seeds. Where gradient descent may stop in
 several initialisations, as in the paper.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,14 @@ from interp_jax.results.tables import interval
 
 MODULE = "interp_jax.experiments.superposition"
 TOLERANCE = 0.02  # of a dimensionality
-PAIRS, PENTAGON = 1 / 2, 2 / 5
+PAIRS, PENTAGON, ANTIPRISM = 1 / 2, 2 / 5, 3 / 8  # two directions on a line, five in a plane, eight in space
 N_STARTS = 8  # initialisations of which the best counts
 N_CELLS = 10  # of a phase diagram's side
 DENSITIES, IMPORTANCES = np.geomspace(0.01, 1.0, N_CELLS), np.geomspace(0.1, 10.0, N_CELLS)
 
-Overrides = dict[str, Any]
+Overrides = Mapping[str, Any]
 DECAYING_RATE = {"optimizer.learning_rate": 3e-3, "optimizer.decay": "cosine"}
+ANNEALED = {"model.init_scale": 0.05, "optimizer.learning_rate": 6e-3, "optimizer.decay": "cosine"}
 
 
 def instruments() -> list[Instrument]:
@@ -53,7 +55,18 @@ def _instruments(generator: str) -> list[Instrument]:
             partial(wide_runs, 2.9, 5),
             judge_sticky_pairs,
         ),
-        instrument("1/(1−S) = 4.1", "n=120, m=12: D = 1/2 or 2/5", partial(wide_runs, 4.1, 12), judge_sticky_both),
+        instrument(
+            "1/(1−S) = 4.1",
+            "n=120, m=12: D = 1/2 or 2/5",
+            partial(wide_runs, 4.1, 12),
+            partial(judge_polytopes, (PAIRS, PENTAGON)),
+        ),
+        instrument(
+            "1/(1−S) = 4.1, annealed",
+            "n=120, m=12, small first weights, a rate of 6e-3 that decays: D = 1/2, 2/5 or 3/8",
+            partial(wide_runs, 4.1, 12, changes=ANNEALED),
+            partial(judge_polytopes, (PAIRS, PENTAGON, ANTIPRISM)),
+        ),
         instrument("phases", "n=2, m=1: the phase of least exact loss", phase_runs, judge_phases),
     ]
 
@@ -106,12 +119,14 @@ def judge_plane(groups: Sequence[GroupResult], n_represented: int, dimensionalit
     return verdict(name, error, "at most .02 in every repetition", error.max() <= TOLERANCE)
 
 
-def wide_runs(inverse_density: float, seeds: int, quick: bool) -> list[Overrides]:
-    """120 equal features in twelve dimensions, AdamW at 1e-3, batches of 512, 6,000 steps."""
+def wide_runs(
+    inverse_density: float, seeds: int, quick: bool, changes: Overrides = MappingProxyType({})
+) -> list[Overrides]:
+    """120 equal features in twelve dimensions, AdamW at 1e-3, batches of 512, 6,000 steps, but for `changes`."""
     shape = {"model.n_features": 120, "model.n_hidden": 12, "batch_size": 512, "steps": 6_000}
     rule = {"optimizer.name": "adamw", "optimizer.learning_rate": 1e-3, "optimizer.weight_decay": 1e-2}
     law = {"data.sparsity": 1 - 1 / inverse_density}
-    return [{**shape, **rule, **law, "seed": seed} for seed in range(2 if quick else seeds)]
+    return [{**shape, **rule, **law, **changes, "seed": seed} for seed in range(2 if quick else seeds)]
 
 
 def judge_sticky_pairs(groups: Sequence[GroupResult]) -> Verdict:
@@ -122,12 +137,13 @@ def judge_sticky_pairs(groups: Sequence[GroupResult]) -> Verdict:
     )
 
 
-def judge_sticky_both(groups: Sequence[GroupResult]) -> Verdict:
-    """Share of represented features whose dimensionality is neither 1/2 nor 2/5."""
+def judge_polytopes(levels: Sequence[float], groups: Sequence[GroupResult]) -> Verdict:
+    """Share of represented features whose dimensionality is none of `levels`; 1 where none is represented."""
     W = final(groups)["W"]
     shown = np.asarray(represented(W))
-    error = ((misses(W, (PAIRS, PENTAGON)) > TOLERANCE) & shown).sum(1) / np.maximum(shown.sum(1), 1)
-    name = "share of represented features farther than .02 from both"
+    share = ((misses(W, levels) > TOLERANCE) & shown).sum(1) / np.maximum(shown.sum(1), 1)
+    error = np.where(shown.any(1), share, 1.0)
+    name = f"share of represented features farther than .02 from all {len(levels)}"
     return verdict(name, error, "at most .1 on average", error.mean() <= 0.1)
 
 

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from interp_jax.experiments.experiment import GroupResult
-from interp_jax.experiments.grow_blocks import KINDS, WHAT, Language, Member, member_blocks
-from interp_jax.experiments.grow_stream import corpus_of, shared_arrays
+from interp_jax.experiments.grow.blocks import KINDS, WHAT, Language, Member, member_blocks
+from interp_jax.experiments.grow.stream import corpus_of, shared_arrays
 from interp_jax.results import tables
 from interp_jax.results.report import Block, Page, Section, TableBlock
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from interp_jax.anatomy import geometry
 from interp_jax.experiments.experiment import GroupResult
-from interp_jax.experiments.superposition_groups import Cell, cells, directions, name, titles
-from interp_jax.experiments.superposition_phases import is_phases, phase_panels
+from interp_jax.experiments.superposition.groups import Cell, cells, directions, name, titles
+from interp_jax.experiments.superposition.phases import is_phases, phase_panels
 from interp_jax.results import plots
 from interp_jax.results.report import Block, Figure, Page, Section, TableBlock
 from interp_jax.results.tables import Table, interval

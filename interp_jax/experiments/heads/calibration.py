@@ -9,10 +9,10 @@ from interp_jax.anatomy.heads import HeadScores, repeated_head_scores, uniform_p
 from interp_jax.experiments.calibration import Instrument, Verdict
 from interp_jax.experiments.config import compose
 from interp_jax.experiments.experiment import GroupResult
-from interp_jax.experiments.head_circuit import expected_scores
+from interp_jax.experiments.heads.runs import expected_scores
 from interp_jax.results.tables import interval
 
-MODULE = "interp_jax.experiments.head_circuit"
+MODULE = "interp_jax.experiments.heads"
 SHARPNESS = (1.0, 4.0, 16.0)
 LARGEST_ERROR = 1e-5  # float32 through two layers
 FALSE_ALARM = 0.1  # a score so far above a uniform head's would pass for a kind of head
