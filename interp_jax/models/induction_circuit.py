@@ -25,7 +25,7 @@ def induction_circuit(d_vocab: int, n_context: int, sharpness: float = 50.0) -> 
     token, previous, position, following = 0, V, 2 * V, 2 * V + P
     D = 3 * V + P
     cfg = TransformerConfig(
-        d_model=D, n_heads=2, d_head=E, d_vocab=V, n_context=P, norm="none", positions="learned", biases=False
+        d_model=D, n_heads=2, d_head=E, d_vocab=V, n_context=P, norm="none", positions="learned", biases="none"
     )
     gain = sharpness * E**0.5
     W_Q, W_K, W_V = (np.zeros((2, 2, D, E), np.float32) for _ in range(3))

@@ -45,48 +45,103 @@ def _norm_and_mlp(cfg: TransformerConfig) -> bool:
     return _norm(cfg) and _mlp(cfg)
 
 
+def _sandwich(cfg: TransformerConfig) -> bool:
+    return _norm(cfg) and cfg.placement == "sandwich"
+
+
 def _rotary(cfg: TransformerConfig) -> bool:
     return cfg.positions == "rotary"
 
 
-def _position_vectors(cfg: TransformerConfig) -> bool:
-    return cfg.positions in ("learned", "shortformer")
+def _logits(cfg: TransformerConfig) -> bool:
+    return cfg.head != "none"
 
 
 SITES = (
-    Site("embed", "B P D", "rows of W_E", _always, "hook_embed"),
-    Site("pos_embed", "1 P D", "rows of W_pos, shared by the batch", _position_vectors, "hook_pos_embed"),
+    Site("embed", "B P D", "rows of W_E, times the embedding's scale", _always, "hook_embed"),
+    Site(
+        "type_embed", "B P D", "rows of W_type, one per token type", lambda cfg: cfg.d_types > 0,
+        "hook_token_type_embed",
+    ),
+    Site(
+        "pos_embed", "1 P D", "rows of W_pos, shared by the batch where positions are",
+        lambda cfg: cfg.positions in ("learned", "shortformer"), "hook_pos_embed",
+    ),
+    Site("ln_embed.scale", "B P 1", "divisor of the norm of the embeddings", lambda cfg: cfg.embed_norm and _norm(cfg)),
+    Site("ln_embed.normalized", "B P D", "its quotient, before w and b", lambda cfg: cfg.embed_norm and _norm(cfg)),
     Site("blocks.resid_pre", "B P D", "the stream before the layer", _always, "blocks.{l}.hook_resid_pre"),
-    Site("blocks.ln1.scale", "B P 1", "the first norm's divisor", _norm, "blocks.{l}.ln1.hook_scale"),
+    Site(
+        "blocks.ln1.scale", "B P 1", "the first norm's divisor; with post-norms, of the stream after attention", _norm,
+        "blocks.{l}.ln1.hook_scale",
+    ),
     Site("blocks.ln1.normalized", "B P D", "its quotient, before w and b", _norm, "blocks.{l}.ln1.hook_normalized"),
-    Site("blocks.attn.q", "B P H E", "queries with bias, before positions", _always, "blocks.{l}.attn.hook_q"),
-    Site("blocks.attn.k", "B P G E", "keys with bias, before positions", _always, "blocks.{l}.attn.hook_k"),
+    Site("blocks.attn.q", "B P H E", "queries with bias, before norm and positions", _always, "blocks.{l}.attn.hook_q"),
+    Site("blocks.attn.k", "B P G E", "keys with bias, before norm and positions", _always, "blocks.{l}.attn.hook_k"),
     Site("blocks.attn.v", "B P G E", "values with bias", _always, "blocks.{l}.attn.hook_v"),
+    Site("blocks.attn.q_norm", "B P H E", "queries after their norm", lambda cfg: cfg.qk_norm),
+    Site("blocks.attn.k_norm", "B P G E", "keys after their norm", lambda cfg: cfg.qk_norm),
     Site("blocks.attn.rot_q", "B P H E", "queries turned by position", _rotary, "blocks.{l}.attn.hook_rot_q"),
     Site("blocks.attn.rot_k", "B P G E", "keys turned by position", _rotary, "blocks.{l}.attn.hook_rot_k"),
     Site(
-        "blocks.attn.scores", "B H Q K", "q·k / sqrt(E) and any distance bias, before the mask", _always,
+        "blocks.attn.scores", "B H Q K", "q·k times its scale, capped, with any distance bias, before the mask", _always,
         "blocks.{l}.attn.hook_attn_scores",
     ),
     Site("blocks.attn.pattern", "B H Q K", "softmax of the masked scores", _always, "blocks.{l}.attn.hook_pattern"),
     Site("blocks.attn.z", "B P H E", "each head's mix of values", _always, "blocks.{l}.attn.hook_z"),
     Site("blocks.attn.result", "B P H D", "each head's output, before b_O", _always, "blocks.{l}.attn.hook_result"),
-    Site("blocks.attn.out", "B P D", "the heads' sum, with b_O", _always, "blocks.{l}.hook_attn_out"),
-    Site("blocks.resid_mid", "B P D", "the stream between attention and MLP", _mlp, "blocks.{l}.hook_resid_mid"),
-    Site("blocks.ln2.scale", "B P 1", "the second norm's divisor", _norm_and_mlp, "blocks.{l}.ln2.hook_scale"),
+    Site("blocks.ln1_post.scale", "B P 1", "divisor of the norm of what attention says", _sandwich),
+    Site("blocks.ln1_post.normalized", "B P D", "its quotient, before w and b", _sandwich),
+    Site(
+        "blocks.attn.out", "B P D", "what attention adds to the stream: the heads' sum with b_O, after any norm of it",
+        _always, "blocks.{l}.hook_attn_out",
+    ),
+    Site(
+        "blocks.resid_mid", "B P D", "the stream between attention and MLP; with post-norms, after the norm",
+        lambda cfg: _mlp(cfg) and not cfg.parallel, "blocks.{l}.hook_resid_mid",
+    ),
+    Site(
+        "blocks.ln2.scale", "B P 1", "the second norm's divisor; with post-norms, of the stream after the MLP",
+        _norm_and_mlp, "blocks.{l}.ln2.hook_scale",
+    ),
     Site(
         "blocks.ln2.normalized", "B P D", "its quotient, before w and b", _norm_and_mlp,
         "blocks.{l}.ln2.hook_normalized",
     ),
     Site("blocks.mlp.in", "B P D", "what W_in reads", _mlp),
-    Site("blocks.mlp.pre", "B P M", "neurons with bias, before the activation", _mlp, "blocks.{l}.mlp.hook_pre"),
-    Site("blocks.mlp.post", "B P M", "neurons after the activation", _mlp, "blocks.{l}.mlp.hook_post"),
-    Site("blocks.mlp.out", "B P D", "the MLP's output, with b_out", _mlp, "blocks.{l}.hook_mlp_out"),
-    Site("blocks.resid_post", "B P D", "the stream after the layer", _always, "blocks.{l}.hook_resid_post"),
-    Site("ln_final.scale", "B P 1", "the last norm's divisor", _norm, "ln_final.hook_scale"),
-    Site("ln_final.normalized", "B P D", "its quotient, before w and b", _norm, "ln_final.hook_normalized"),
-    Site("unembed.in", "B P D", "what W_U reads", _always),
-    Site("logits", "B P V", "logits with bias", _always),
+    Site(
+        "blocks.mlp.pre", "B P M", "neurons with bias, before the activation; of W_gate where there is one", _mlp,
+        "blocks.{l}.mlp.hook_pre",
+    ),
+    Site(
+        "blocks.mlp.pre_linear", "B P M", "what W_in says with bias, where there is W_gate",
+        lambda cfg: _mlp(cfg) and cfg.gated, "blocks.{l}.mlp.hook_pre_linear",
+    ),
+    Site(
+        "blocks.mlp.post", "B P M", "neurons after the activation, times pre_linear where there is one", _mlp,
+        "blocks.{l}.mlp.hook_post",
+    ),
+    Site("blocks.ln2_post.scale", "B P 1", "divisor of the norm of what the MLP says",
+         lambda cfg: _sandwich(cfg) and _mlp(cfg)),
+    Site("blocks.ln2_post.normalized", "B P D", "its quotient, before w and b",
+         lambda cfg: _sandwich(cfg) and _mlp(cfg)),
+    Site(
+        "blocks.mlp.out", "B P D", "what the MLP adds to the stream, with b_out, after any norm of it", _mlp,
+        "blocks.{l}.hook_mlp_out",
+    ),
+    Site(
+        "blocks.resid_post", "B P D", "the stream after the layer; with post-norms, after the norm", _always,
+        "blocks.{l}.hook_resid_post",
+    ),
+    Site(
+        "ln_final.scale", "B P 1", "the last norm's divisor", lambda cfg: _norm(cfg) and _logits(cfg),
+        "ln_final.hook_scale",
+    ),
+    Site(
+        "ln_final.normalized", "B P D", "its quotient, before w and b", lambda cfg: _norm(cfg) and _logits(cfg),
+        "ln_final.hook_normalized",
+    ),
+    Site("unembed.in", "B P D", "what W_U reads", _logits),
+    Site("logits", "B P V", "logits with bias, capped", _logits),
 )  # fmt: skip
 
 

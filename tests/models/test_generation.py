@@ -1,4 +1,6 @@
-"""Generation with a cache equals computing everything again for every token."""
+"""Generation with a cache equals computing everything again for every token, padded or not, edited or not."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -6,38 +8,142 @@ import numpy as np
 import pytest
 
 from interp_jax import taps
+from interp_jax.errors import InputError
 from interp_jax.models import transformer
-from interp_jax.models.generation import generate, sample
-from tests.models.test_transformer import FAMILY, random_model
+from interp_jax.models.generation import Sampling, generate, sample
+from tests.models.transformer_oracle import CAUSAL, FAMILY, random_model
+
+KEY = jax.random.key(0)
+write = jax.jit(generate, static_argnums=(2, 3), static_argnames=("stop",))
 
 
-@pytest.mark.parametrize("name", FAMILY)
+def rewrite(model, prompts, n_new):
+    """Greedy tokens, computed anew for every token; no position sees a later one, so what fills the rows is of no account."""
+    length = prompts.shape[1]
+    rows = np.zeros((len(prompts), length + n_new), np.int32)
+    rows[:, :length] = prompts
+    for n in range(length, length + n_new):
+        rows[:, n] = model(rows)[:, n - 1].argmax(-1)
+    return rows[:, length:]
+
+
+@pytest.mark.parametrize("name", CAUSAL)
 def test_greedy_equals_no_cache(name):
     cfg = FAMILY[name]
     params, tokens = random_model(cfg)
-    apply = jax.jit(transformer.apply, static_argnums=2)
-    rows = np.zeros((3, 8), np.int32)
-    rows[:, :3] = tokens[:, :3]
-    for n in range(3, 8):  # no position sees a later one, so what fills the rest of the rows is of no account
-        rows[:, n] = apply(params, rows, cfg)[:, n - 1].argmax(-1)
-    got = jax.jit(generate, static_argnums=(2, 3))(params, tokens[:, :3], cfg, 5, jax.random.key(0))
-    np.testing.assert_array_equal(got, rows[:, 3:])
+    model = jax.jit(lambda rows: transformer.apply(params, rows, cfg))
+    got = write(params, tokens[:, :3], cfg, 5, KEY)
+    np.testing.assert_array_equal(got, rewrite(model, tokens[:, :3], 5))
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("name", ["mlp", "sandwich, capped, local layers", "no norm, relative"])
+def test_prompts_of_unequal_length_go_on_as_they_would_alone(name, side):
+    cfg = FAMILY[name]
+    params, tokens = random_model(cfg)
+    lengths = (1, 3, 4)
+    prompts, positions = np.full((3, 4), 7, np.int32), np.full((3, 4), -1, np.int32)
+    for row, n in enumerate(lengths):
+        place = slice(0, n) if side == "right" else slice(4 - n, 4)
+        prompts[row, place], positions[row, place] = tokens[row, :n], np.arange(n)
+    together = write(params, prompts, cfg, 5, KEY, positions=positions)
+    for row, n in enumerate(lengths):
+        alone = write(params, tokens[row : row + 1, :n], cfg, 5, KEY)
+        np.testing.assert_array_equal(together[row], alone[0])
+
+
+def test_steering_while_generating_equals_the_edited_model():
+    """Edits act on every pass, over the prompt and over each new token; on logits too, and at a traced layer."""
+    cfg = FAMILY["mlp"]
+    params, tokens = random_model(cfg)
+    direction = jax.random.normal(jax.random.key(5), (cfg.d_model,))
+    ban = jnp.where(jnp.arange(cfg.d_vocab) == 4, -1e6, 0.0)
+
+    @jax.jit
+    def compare(layer):
+        edits = {"blocks.resid_post": taps.Edit("add", 3 * direction, layer=layer), "logits": taps.Edit("add", ban)}
+        rows = generate(params, tokens[:, :3], cfg, 5, KEY, edits=edits)
+        whole = jnp.concatenate([tokens[:, :3], rows], 1)
+        edited = taps.edit(lambda t: transformer.apply(params, t, cfg))(edits, whole)
+        return rows, edited[:, 2:-1].argmax(-1)
+
+    plain = write(params, tokens[:, :3], cfg, 5, KEY)
+    for layer in range(2):
+        got, expected = compare(layer)
+        np.testing.assert_array_equal(got, expected)
+        assert (got != 4).all() and (got != plain).any()
+
+
+def test_an_edit_around_generate_is_refused_where_it_would_act_in_one_pass_only():
+    cfg = FAMILY["mlp"]
+    params, tokens = random_model(cfg)
+    run = lambda p: generate(params, p, cfg, 4, KEY)
+    with pytest.raises(taps.TapError, match=r"blocks\.resid_post"):
+        taps.edit(run)({"blocks.resid_post": taps.Edit("scale", 0.0)}, tokens[:, :3])
+    steps = jnp.tile(1e6 * jax.nn.one_hot(5, cfg.d_vocab), (4, 1))
+    assert (taps.edit(run)({"logits": taps.Edit("add", steps)}, tokens[:, :3]) == 5).all()
+
+
+def test_a_row_that_stops_repeats_its_stop_token():
+    cfg = FAMILY["mlp"]
+    params, tokens = random_model(cfg)
+    plain = np.asarray(write(params, tokens[:, :3], cfg, 6, KEY))
+    stop = int(plain[0, 2])
+    stopped = np.asarray(write(params, tokens[:, :3], cfg, 6, KEY, stop=(stop,)))
+    for before, after in zip(plain, stopped, strict=True):
+        ends = np.flatnonzero(before == stop)
+        first = ends[0] if len(ends) else 6
+        np.testing.assert_array_equal(after[: first + 1], before[: first + 1])
+        assert (after[first:] == stop).all()
+
+
+def frequencies(logits, sampling, n=40_000):
+    draws = sample(jnp.tile(jnp.asarray(logits), (n, 1)), KEY, sampling)
+    return np.bincount(draws, minlength=len(logits)) / n
 
 
 def test_samples_follow_the_softmax():
-    logits = jnp.log(jnp.array([0.1, 0.2, 0.7]))
-    draws = sample(jnp.tile(logits, (40_000, 1)), jax.random.key(0), 1.0)
-    np.testing.assert_allclose(np.bincount(draws) / 40_000, [0.1, 0.2, 0.7], atol=0.01)
+    logits = np.log(np.array([0.1, 0.2, 0.7], np.float32))
+    np.testing.assert_allclose(frequencies(logits, Sampling(1.0)), [0.1, 0.2, 0.7], atol=0.01)
     squared = np.array([0.01, 0.04, 0.49])
-    draws = sample(jnp.tile(logits, (40_000, 1)), jax.random.key(0), 0.5)
-    np.testing.assert_allclose(np.bincount(draws) / 40_000, squared / squared.sum(), atol=0.01)
+    np.testing.assert_allclose(frequencies(logits, Sampling(0.5)), squared / squared.sum(), atol=0.01)
 
 
-def test_generation_can_be_recorded_and_edited():
-    """One token is forced by an edit of the logits, at every step."""
-    cfg = FAMILY["attention only"]
+def test_top_k_and_top_p_leave_the_most_likely():
+    logits = np.log(np.array([0.1, 0.4, 0.2, 0.3], np.float32))
+    np.testing.assert_allclose(frequencies(logits, Sampling(1.0, top_k=2)), [0, 4 / 7, 0, 3 / 7], atol=0.01)
+    np.testing.assert_allclose(frequencies(logits, Sampling(1.0, top_p=0.65)), [0, 4 / 7, 0, 3 / 7], atol=0.01)
+    np.testing.assert_allclose(frequencies(logits, Sampling(1.0, top_p=0.75)), [0, 4 / 9, 2 / 9, 3 / 9], atol=0.01)
+    both = Sampling(1.0, top_k=3, top_p=0.5)  # of the three, 4/9 is less than half, 7/9 is not
+    np.testing.assert_allclose(frequencies(logits, both), [0, 4 / 7, 0, 3 / 7], atol=0.01)
+    np.testing.assert_allclose(frequencies(logits, Sampling(1.0, top_p=0.0)), [0, 1, 0, 0])
+    ties = np.zeros(4, np.float32)
+    np.testing.assert_allclose(frequencies(ties, Sampling(1.0, top_k=2)), [0.5, 0.5, 0, 0], atol=0.01)
+
+
+def test_each_prompt_has_its_own_temperature_and_nucleus():
+    logits = jnp.tile(jnp.log(jnp.array([0.1, 0.4, 0.2, 0.3])), (3000, 1))
+    column = lambda values: jnp.repeat(jnp.array(values), 1000)[:, None]
+    draws = np.asarray(sample(logits, KEY, Sampling(column([0.0, 1.0, 1.0]), 0, column([1.0, 0.65, 1.0]))))
+    assert (draws[:1000] == 1).all()
+    assert set(draws[1000:2000]) == {1, 3} and set(draws[2000:]) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"n_new": 8}, "10 positions are more than .*n_context = 9"),
+        ({"n_new": 0}, "n_new = 0"),
+        ({"positions": np.array([[0, 1, 2], [-1, -1, -1], [0, 1, 2]])}, "prompt 1 has no tokens"),
+        ({"positions": np.array([[0, 1, 2]]), "n_new": 8}, "10 positions"),
+        ({"prompts": np.full((3, 3), 11)}, "token 11 in row 0"),
+    ],
+)
+def test_impossible_requests_are_refused(change, words):
+    cfg = FAMILY["mlp"]
     params, tokens = random_model(cfg)
-    run = lambda p: generate(params, p, cfg, 4, jax.random.key(0))
-    steps = jnp.tile(1e6 * jax.nn.one_hot(5, cfg.d_vocab), (4, 1))
-    forced = taps.edit(run)({"logits": taps.Edit("add", steps)}, tokens[:, :3])
-    assert (forced == 5).all()
+    arguments = {"prompts": tokens[:, :3], "n_new": 2, "key": KEY, "cfg": cfg} | change
+    with pytest.raises(InputError, match=words):
+        generate(params, **arguments)
+    with pytest.raises(InputError, match="no cache"):
+        generate(params, tokens, dataclasses.replace(cfg, causal=False), 2, KEY)

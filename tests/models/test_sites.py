@@ -8,7 +8,7 @@ import pytest
 
 from interp_jax import taps
 from interp_jax.models import sites, transformer
-from tests.models.test_transformer import FAMILY
+from tests.models.transformer_oracle import FAMILY
 
 
 @pytest.mark.parametrize("name", FAMILY)

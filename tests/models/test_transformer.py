@@ -10,93 +10,10 @@ import pytest
 from interp_jax import taps
 from interp_jax.errors import InputError
 from interp_jax.models import transformer
-from interp_jax.models.transformer import TransformerConfig
-
-BASE = TransformerConfig(n_layers=2, d_model=12, n_heads=4, d_head=4, d_vocab=11, n_context=9)
-FAMILY = {
-    "attention only": BASE,
-    "mlp": dataclasses.replace(BASE, d_mlp=16, positions="learned"),
-    "relu, rms, rotary": dataclasses.replace(BASE, d_mlp=16, activation="relu", norm="rms", positions="rotary"),
-    "grouped, tied": dataclasses.replace(BASE, n_kv_heads=2, tied=True, biases=False),
-    "no norm, relative": dataclasses.replace(BASE, norm="none", positions="relative"),
-    "upper layers see no positions": dataclasses.replace(BASE, positions="rotary", position_layers=1),
-    "no positions": dataclasses.replace(BASE, positions="none"),
-}
-
+from interp_jax.models.config import layer_data
+from tests.models.transformer_oracle import BASE, CAUSAL, FAMILY, oracle, random_model
 
 apply = jax.jit(transformer.apply, static_argnums=2)
-
-
-def random_model(cfg):
-    """Parameters that are all different from 0 and 1, so that none can be dropped unnoticed."""
-    params = transformer.init(jax.random.key(0), cfg)
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    leaves = [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
-    tokens = jax.random.randint(jax.random.key(2), (3, 7), 0, cfg.d_vocab)
-    return jax.tree.unflatten(tree, leaves), tokens
-
-
-def norm(kind, p, x, eps):
-    if kind == "none":
-        return x
-    if kind == "layer":
-        x = x - x.mean()
-    y = x / np.sqrt((x**2).mean() + eps) * p["w"]
-    return y + p["b"] if kind == "layer" else y
-
-
-def turned(v, position, base):
-    half, out = len(v) // 2, v.copy()
-    for i in range(half):
-        c, s = np.cos(position * base ** (-i / half)), np.sin(position * base ** (-i / half))
-        out[i], out[i + half] = v[i] * c - v[i + half] * s, v[i + half] * c + v[i] * s
-    return out
-
-
-def oracle(params, tokens, cfg):
-    """Logits of one sequence, one row and one head at a time."""
-    w = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
-    act = {
-        "relu": lambda x: np.maximum(x, 0),
-        "gelu": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
-    }[cfg.activation]
-    n = len(tokens)
-    x = w["embed"]["W_E"][tokens]
-    if cfg.positions == "learned":
-        x = x + w["embed"]["W_pos"][:n]
-    for layer in range(cfg.n_layers):
-        b = jax.tree.map(lambda leaf: leaf[layer], w["blocks"])  # noqa: B023
-        a = b["attn"]
-        y = np.stack([norm(cfg.norm, b["ln1"], row, cfg.norm_eps) for row in x])
-        sees = layer < (cfg.position_layers or cfg.n_layers)
-        y_qk = y + w["embed"]["W_pos"][:n] if cfg.positions == "shortformer" and sees else y
-        new = x.copy()
-        for h in range(cfg.n_heads):
-            g = h // (cfg.n_heads // cfg.n_groups)
-            q, k, v = y_qk @ a["W_Q"][h], y_qk @ a["W_K"][g], y @ a["W_V"][g]
-            if cfg.biases:
-                q, k, v = q + a["b_Q"][h], k + a["b_K"][g], v + a["b_V"][g]
-            for i in range(n):
-                scores = np.zeros(i + 1)
-                for j in range(i + 1):
-                    qi, kj = q[i], k[j]
-                    if cfg.positions == "rotary" and sees:
-                        qi, kj = turned(qi, i, cfg.rotary_base), turned(kj, j, cfg.rotary_base)
-                    scores[j] = qi @ kj / np.sqrt(cfg.d_head)
-                    if cfg.positions == "relative" and sees:
-                        scores[j] += a["b_distance"][h, i - j]
-                pattern = np.exp(scores) / np.exp(scores).sum()
-                new[i] += pattern @ v[: i + 1] @ a["W_O"][h]
-        x = new + (a["b_O"] if cfg.biases else 0)
-        if cfg.d_mlp:
-            m = b["mlp"]
-            y = np.stack([norm(cfg.norm, b["ln2"], row, cfg.norm_eps) for row in x])
-            hidden = act(y @ m["W_in"] + (m["b_in"] if cfg.biases else 0))
-            x = x + hidden @ m["W_out"] + (m["b_out"] if cfg.biases else 0)
-    y = np.stack([norm(cfg.norm, w["ln_final"], row, cfg.norm_eps) for row in x])
-    logits = y @ (w["embed"]["W_E"].T if cfg.tied else w["unembed"]["W_U"])
-    return logits + w["unembed"]["b_U"] if cfg.biases else logits
 
 
 @pytest.mark.parametrize("name", FAMILY)
@@ -108,17 +25,34 @@ def test_logits_equal_the_oracle(name):
     np.testing.assert_allclose(got, expected, atol=3e-5 * np.abs(expected).max())
 
 
-def test_float64_agrees_with_the_oracle_to_float64():
-    with jax.enable_x64(True):
-        for cfg in (FAMILY["mlp"], FAMILY["relu, rms, rotary"]):
-            params, tokens = random_model(cfg)
-            params = jax.tree.map(lambda x: x.astype(jnp.float64), params)
-            got = apply(params, tokens, cfg)
-            assert got.dtype == jnp.float64
-            np.testing.assert_allclose(got[0], oracle(params, np.asarray(tokens[0]), cfg), rtol=1e-11, atol=1e-11)
-
-
 @pytest.mark.parametrize("name", FAMILY)
+def test_float64_agrees_with_the_oracle_to_float64(name):
+    cfg = FAMILY[name]
+    with jax.enable_x64(True):
+        params, tokens = random_model(cfg)
+        params = jax.tree.map(lambda x: x.astype(jnp.float64), params)
+        got = apply(params, tokens, cfg)
+        assert got.dtype == jnp.float64
+        np.testing.assert_allclose(got[0], oracle(params, np.asarray(tokens[0]), cfg), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("name", FAMILY)
+def test_padding_changes_no_real_position(name, side):
+    """On either side, in whatever token, for every member of the family."""
+    cfg = FAMILY[name]
+    params, tokens = random_model(cfg)
+    alone = apply(params, tokens, cfg)
+    at, real = (0, slice(2, None)) if side == "left" else (7, slice(0, 7))
+    padded = np.insert(np.asarray(tokens), [at, at], 3, axis=1)
+    positions = np.insert(np.tile(np.arange(7), (3, 1)), [at, at], -1, axis=1)
+    got = apply(params, padded, cfg, positions)[:, real]
+    np.testing.assert_allclose(got, alone, atol=1e-5 * float(jnp.abs(alone).max()))
+    without = apply(params, padded, cfg)[:, real]
+    assert jnp.abs(without - alone).max() > 1e-2 or (side == "right" and cfg.causal)
+
+
+@pytest.mark.parametrize("name", CAUSAL)
 def test_no_position_sees_a_later_token(name):
     cfg = FAMILY[name]
     params, tokens = random_model(cfg)
@@ -136,13 +70,14 @@ def test_layers_compose(name):
     positions = jnp.arange(7)[None]
     x = transformer.embed(params, tokens, cfg, positions)
     first = dict(params, blocks=jax.tree.map(lambda w: w[:1], params["blocks"]))
-    middle, _ = transformer.blocks(first, x, dataclasses.replace(cfg, n_layers=1))
+    only = dataclasses.replace(cfg, n_layers=1, local_layers=cfg.local_layers[:1])
+    middle, _ = transformer.blocks(first, x, only)
     end, _ = transformer.blocks(params, middle, cfg, first_layer=1)
     whole, _ = transformer.blocks(params, x, cfg)
     np.testing.assert_allclose(end, whole, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("name", CAUSAL)
 def test_cache_in_pieces_equals_one_pass(name):
     cfg = FAMILY[name]
     params, tokens = random_model(cfg)
@@ -187,7 +122,7 @@ def test_impossible_values_are_named(change, words):
 
 
 def test_more_positions_than_the_context_are_refused():
-    for name in ("attention only", "mlp", "no norm, relative"):
+    for name in ("attention only", "mlp", "no norm, relative", "relu, rms, rotary"):
         params, _ = random_model(FAMILY[name])
         with pytest.raises(InputError, match="10 positions.*n_context = 9"):
             transformer.apply(params, jnp.zeros((1, 10), int), FAMILY[name])
@@ -215,4 +150,38 @@ def test_layers_above_position_layers_cannot_tell_positions():
     np.testing.assert_allclose(last(blind, tokens), last(blind, shuffled), atol=1e-4)
     assert jnp.abs(last(params, tokens) - last(params, shuffled)).max() > 1e-2
     two = dataclasses.replace(BASE, position_layers=1, positions="relative")
-    np.testing.assert_array_equal(transformer.sees_positions(two), [1, 0])
+    np.testing.assert_array_equal(layer_data(two, jnp.float32).sees_positions, [1, 0])
+
+
+def test_ids_beyond_a_table_raise_or_become_nan():
+    """JAX clamps an index beyond an array's end; here nothing is clamped."""
+    cfg = FAMILY["mlp"]
+    params, tokens = random_model(cfg)
+    for wrong in (11, -1):
+        with pytest.raises(InputError, match=f"token {wrong} in row 1, column 4: ids go from 0 to 10"):
+            transformer.apply(params, tokens.at[1, 4].set(wrong), cfg)
+        logits = apply(params, tokens.at[1, 4].set(wrong), cfg)
+        assert jnp.isnan(logits[1, 4:]).all() and jnp.isfinite(logits[jnp.array([0, 2])]).all()
+    with pytest.raises(InputError, match="13 positions"):
+        transformer.apply(params, tokens, cfg, jnp.arange(6, 13)[None])
+    late = apply(params, tokens, cfg, jnp.arange(6, 13)[None])
+    assert jnp.isnan(late[:, 3:]).all()
+
+
+def test_models_without_logits_or_caches_say_so():
+    cfg = dataclasses.replace(FAMILY["encoder"], head="none")
+    params, tokens = random_model(cfg)
+    assert transformer.stream(params, tokens, cfg).shape == (3, 7, 12)
+    with pytest.raises(InputError, match="no logits"):
+        transformer.apply(params, tokens, cfg)
+    with pytest.raises(InputError, match="no cache"):
+        transformer.blocks(params, jnp.zeros((3, 7, 12)), cfg, cache=transformer.init_cache(cfg, 3, 9))
+
+
+def test_token_types_are_added():
+    cfg = FAMILY["encoder"]
+    params, tokens = random_model(cfg)
+    model = lambda types: transformer.apply(params, tokens, cfg, types=types)
+    np.testing.assert_array_equal(model(jnp.zeros_like(tokens)), model(None))
+    swapped = dict(params, embed=dict(params["embed"], W_type=params["embed"]["W_type"][::-1]))
+    np.testing.assert_allclose(model(jnp.ones_like(tokens)), transformer.apply(swapped, tokens, cfg), atol=1e-5)

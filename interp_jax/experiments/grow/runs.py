@@ -32,7 +32,7 @@ from interp_jax.experiments.grow.stream import (
     training_batch,
 )
 from interp_jax.models import transformer
-from interp_jax.models.generation import generate
+from interp_jax.models.generation import Sampling, generate
 from interp_jax.models.transformer import TransformerConfig
 from interp_jax.train.language import next_token_losses, token_losses
 from interp_jax.train.optimizer import gradient_transformation
@@ -110,4 +110,4 @@ def write_samples(params: Any, hypers: Config, shared: Shared) -> Int[Array, "S 
     prompts = prompts_of(shared.held_out, hypers)
     temperature = jnp.full((len(prompts), 1), TEMPERATURE).at[0].set(0.0)
     key = randomness.key(MEASURING, "samples")
-    return generate(params, prompts, hypers.model, hypers.measure.sample_length, key, temperature)
+    return generate(params, prompts, hypers.model, hypers.measure.sample_length, key, Sampling(temperature))
