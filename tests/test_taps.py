@@ -280,10 +280,23 @@ def inner_custom_jvp(f):
 WRAPPERS = [inner_jit, inner_scan, jax.checkpoint, inner_cond, inner_custom_vjp, inner_custom_jvp, jax.vmap]
 
 
+def tapped(a):
+    return taps.tap(a * 2, "a")
+
+
+def tapped_in_scan(a):
+    return taps.scan(lambda c, _: (tapped(c), None), a, None, length=2)[0]
+
+
+def tapped_in_remat(a):
+    return taps.remat(tapped)(a)
+
+
 @pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
+@pytest.mark.parametrize("place", [tapped, tapped_in_scan, tapped_in_remat], ids=lambda p: p.__name__)
 @pytest.mark.parametrize("wrap", WRAPPERS, ids=lambda w: w.__name__)
-def test_taps_out_of_sight_are_refused(x, wrap, warm):
-    inner = wrap(lambda a: taps.tap(a * 2, "a"))
+def test_taps_out_of_sight_are_refused(x, wrap, place, warm):
+    inner = wrap(lambda a: place(a))
 
     def f(x):
         return taps.tap(inner(x) + 1, "b")

@@ -50,14 +50,18 @@ class Frame:
         self.passed.add(site)
         if site not in self.wanted:
             return x
+        self.require_same_trace(site)
+        x, kept = self.handler.act(x, site, self.layer)
+        self.keep({site: Seen(kept)})
+        return x
+
+    def require_same_trace(self, site: str) -> None:
+        """Raise where a transformation of JAX began between this frame and here: what is done would enter its cache."""
         if self.trace != current_trace() or _in_custom_derivative(self):
             raise TapError(
                 f"{site!r} is tapped inside a jit, vmap, grad, scan, checkpoint, cond or custom derivative that began "
                 "within record or edit: move that transformation outside, or use taps.scan or taps.remat"
             )
-        x, kept = self.handler.act(x, site, self.layer)
-        self.keep({site: Seen(kept)})
-        return x
 
     def keep(self, seen: Mapping[str, Seen]) -> None:
         """Add what was seen; a site that is there already was tapped twice."""

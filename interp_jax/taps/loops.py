@@ -3,7 +3,7 @@
 Each call makes a fresh closure, so no trace cache of JAX can stand in for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -24,6 +24,7 @@ def scan(body: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any, length
         return jax.lax.scan(body, init, xs, length)
     n = jax.tree.leaves(xs)[0].shape[0] if length is None else length
     notes = _discover(body, init, xs, outer)
+    _require_same_trace(outer, notes)
     slices = [frame.handler.slices(notes, n) for frame in outer]
     buffers = [frame.handler.buffers(notes, n) for frame in outer]
 
@@ -61,11 +62,19 @@ def remat(body: Callable[..., Any]) -> Callable[..., Any]:
             return y, [{s: seen.value for s, seen in within.seen.items()} for within in inner]
 
         y, values = jax.checkpoint(pure)(*args)
+        _require_same_trace(outer, set().union(*layered))
         for frame, flags, value in zip(outer, layered, values, strict=True):
             frame.keep({site: Seen(value[site], flags[site]) for site in flags})
         return y
 
     return lifted
+
+
+def _require_same_trace(outer: list[Frame], sites: Iterable[str]) -> None:
+    """Raise where a frame wants one of `sites` from another trace than this one: see `Frame.require_same_trace`."""
+    for frame in outer:
+        for site in sorted(frame.wanted.intersection(sites)):
+            frame.require_same_trace(site)
 
 
 def _discover(body: Callable[..., Any], init: Any, xs: Any, outer: list[Frame]) -> dict[str, Seen]:
