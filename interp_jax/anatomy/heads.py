@@ -34,6 +34,19 @@ def head_score(pattern: Float[Array, "L B H Q K"], targets: Bool[Array, "#B Q K"
     return jnp.einsum("lbhq,bq->lh", mass, asked) / asked.sum()
 
 
+def head_overlap(pattern: Float[Array, "L B H Q K"], target: Float[Array, "#B Q K"]) -> Float[Array, "L H"]:
+    """How much of a pattern of your own a head has: mean over (b, q) with a target of Σ_k min(pattern, target).
+
+    In [0, 1] where the rows of `target` sum to 1 (or to 0: such queries are left out): 1 if the head looks exactly so, 0 if
+    it looks nowhere that `target` does; 1 less the total variation distance. For a set of keys, however shared among them,
+    use `head_score`.
+    """
+    target = jnp.broadcast_to(target, _bqk(pattern)).astype(pattern.dtype)
+    asked = (target > 0).any(-1).astype(pattern.dtype)
+    shared = jnp.minimum(pattern, target[None, :, None]).sum(-1)
+    return jnp.einsum("lbhq,bq->lh", shared, asked) / asked.sum()
+
+
 def head_scores(pattern: Float[Array, "L B H P P"], tokens: Int[Array, "B P"]) -> HeadScores:
     """The three scores on any tokens."""
     kinds = (previous_targets(tokens.shape[1]), duplicate_targets(tokens), induction_targets(tokens))

@@ -5,11 +5,11 @@
     center_unembed           softmax(l + c 1) = softmax(l)
     fold_value_biases        Σ_k pattern_qk (v_k + b_V) = Σ_k pattern_qk v_k + b_V, as the rows of a pattern sum to 1
 
-Each is a pure function `(params, cfg) -> (params, cfg)`, can be jitted with `cfg` static, and leaves logits as they were within
-float error; `center_unembed` moves all logits of a row alike, and so leaves their log-softmax. They compose in any order. The tree
-that is returned is always that of `init` of the config that is returned: a tied model whose W_U must differ from W_E is untied,
-and where a bias is made in a model that had none, all biases of its kind are there, as zeros. What a model does not
-allow is refused: each function says why.
+Each is a pure function `(params, cfg) -> (params, cfg)`, can be jitted with `cfg` static, and leaves logits as they were
+within float error; `center_unembed` moves all logits of a row alike, and so leaves their log-softmax. They compose; fold
+norms before value biases, as the shift of a norm makes new ones. The tree that is returned is always that of `init` of the
+config that is returned: a tied model whose W_U must differ from W_E is untied, and where a bias is made in a model that had
+none, all biases of its kind are there, as zeros. What a model does not allow is refused: each function says why.
 """
 
 import dataclasses
@@ -34,9 +34,13 @@ def fold_norms(params: Params, cfg: TransformerConfig) -> Processed:
       InputError: post-norms, which the stream itself goes through; "shortformer" positions, which are added between the
         norm and W_Q, so that a folded weight would scale them too.
     """
-    _refuse_where(cfg, "placement", cfg.placement == "post", "what its norms put out is the stream, so they do not fold")
+    _refuse_where(
+        cfg, "placement", cfg.placement == "post", "what its norms put out is the stream, so they do not fold"
+    )
     shortformer = cfg.positions == "shortformer" and cfg.norm != "none"
-    _refuse_where(cfg, "positions", shortformer, "W_pos is added after ln1, so that ln1 does not fold into W_Q and W_K")
+    _refuse_where(
+        cfg, "positions", shortformer, "W_pos is added after ln1, so that ln1 does not fold into W_Q and W_K"
+    )
     if cfg.norm == "none":
         return params, cfg
     params, cfg = untie(params, cfg)

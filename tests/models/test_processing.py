@@ -12,7 +12,9 @@ from interp_jax.errors import InputError
 from interp_jax.models import processing, transformer
 from interp_jax.models.transformer import TransformerConfig
 
-BASE = TransformerConfig(n_layers=2, d_model=10, n_heads=4, d_head=4, d_mlp=6, d_vocab=11, n_context=8, positions="learned")
+BASE = TransformerConfig(
+    n_layers=2, d_model=10, n_heads=4, d_head=4, d_mlp=6, d_vocab=11, n_context=8, positions="learned"
+)
 CFGS = {
     "layer norm": BASE,
     "parallel, rotary, tied": dataclasses.replace(BASE, parallel=True, positions="rotary", tied=True),
@@ -51,10 +53,6 @@ def random_model(cfg):
     return params, jnp.asarray(rng.integers(0, cfg.d_vocab, (2, 6)))
 
 
-def out_of(model, cfg):
-    return transformer.stream if cfg.head == "none" else model
-
-
 def evaluate(params, tokens, cfg):
     function = transformer.stream if cfg.head == "none" else transformer.apply
     return np.asarray(jax.jit(function, static_argnums=2)(params, tokens, cfg))
@@ -81,7 +79,7 @@ def test_folded_norms_only_normalise(name):
     assert_equal(after, before)
     norms = [new["blocks"]["ln1"], new["blocks"]["ln2"]] + ([new["ln_final"]] if cfg.head != "none" else [])
     for norm in norms:
-        assert (norm["w"] + cfg.norm_offset == 1).all() and (norm.get("b", 0.0) == 0).all()
+        assert (norm["w"] + cfg.norm_offset == 1).all() and not np.any(norm.get("b", 0))
     for changed in ("W_Q", "W_K", "W_V"):
         assert jnp.abs(new["blocks"]["attn"][changed] - params["blocks"]["attn"][changed]).min() > 0
     if cfg.head != "none":
