@@ -17,7 +17,7 @@ use_environment() {
   local needs=jax requirements=requirements.txt accelerator environment
   case $1 in
     test) needs+=' pytest ruff importlinter' requirements+=' requirements-dev.txt' ;;
-    peers) needs+=' pytest torch' requirements+=' requirements-dev.txt third_party/peers/requirements.txt' ;;
+    peers) needs+=' pytest torch transformers' requirements+=' requirements-dev.txt third_party/peers/requirements.txt' ;;
   esac
   if [ -n "${INTERP_JAX_PYTHON:-}" ]; then
     use_given_python "$needs" "$requirements"

@@ -13,7 +13,6 @@ its group.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -44,15 +43,19 @@ def compose(writers: Factored, readers: Factored) -> Float[Array, "L H L H"]:
     """
     write = multiply(triangle(writers.left), writers.right)  # [L H E D]
     read = multiply(readers.left, triangle(readers.right.mT).mT)  # [L H D E]
+    layers, heads = read.shape[:2]
+    flat = read.reshape(-1, *read.shape[2:])
 
     def against_all(layer: Float[Array, "H E D"]) -> Float[Array, "H L H"]:
-        together = jnp.einsum("hed,mgdf->hmgef", layer, read, precision="highest")
-        return jnp.linalg.norm(together, axis=(-2, -1))
+        together = jnp.einsum("hed,ndf->hnef", layer, flat, precision="highest")
+        return jnp.linalg.norm(together.reshape(heads, len(flat), -1), axis=-1).reshape(heads, layers, heads)
 
     sizes = norm(writers)[:, :, None, None] * norm(readers)
     layer = jnp.arange(writers.shape[0])
     counts = (layer[:, None] < layer)[:, None, :, None] & (sizes > 0)
-    return jnp.where(counts, jax.lax.map(against_all, write) / jnp.where(sizes > 0, sizes, 1.0), 0.0)
+    # one layer at a time, as all at once are large; written out, since under vmap a CPU hangs in `lax.map` here (jaxlib 0.10.2)
+    scores = jnp.stack([against_all(layer) for layer in write])
+    return jnp.where(counts, scores / jnp.where(sizes > 0, sizes, 1.0), 0.0)
 
 
 def random_composition(d_model: int) -> float:

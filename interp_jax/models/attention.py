@@ -63,7 +63,9 @@ def attention(
         q = taps.tap(apply_norm(rule, params["q_norm"], q), "blocks.attn.q_norm")
         k = taps.tap(apply_norm(rule, params["k_norm"], k), "blocks.attn.k_norm")
     if cfg.positions == "rotary":
-        angle = (rows.positions * layer.sees_positions)[..., None] * layer.frequency
+        # a bfloat16 would not tell positions from 256 on apart
+        sees = layer.sees_positions.astype(layer.frequency.dtype)
+        angle = (rows.positions * sees)[..., None] * layer.frequency
         q = taps.tap(rotate(q, angle, cfg.rotary_gain), "blocks.attn.rot_q")
         k = taps.tap(rotate(k, angle, cfg.rotary_gain), "blocks.attn.rot_k")
     key_positions = rows.positions

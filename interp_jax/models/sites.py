@@ -19,7 +19,7 @@ class Site(NamedTuple):
       shape: its axes, in the letters of the glossary; of one layer where `name` begins with "blocks.".
       meaning: what it is, and where it stands with respect to scale, bias and mask.
       exists: whether a model has it.
-      alias: TransformerLens's name for it, `{l}` standing for the layer; "" where it has none.
+      alias: the name of HookedTransformer (TransformerLens) for it, `{l}` standing for the layer; "" where it has none.
     """
 
     name: str
@@ -61,21 +61,30 @@ SITES = (
     Site("embed", "B P D", "rows of W_E, times the embedding's scale", _always, "hook_embed"),
     Site(
         "type_embed", "B P D", "rows of W_type, one per token type", lambda cfg: cfg.d_types > 0,
-        "hook_token_type_embed",
+        "embed.hook_token_type_embed",
     ),
     Site(
         "pos_embed", "1 P D", "rows of W_pos, shared by the batch where positions are",
         lambda cfg: cfg.positions in ("learned", "shortformer"), "hook_pos_embed",
     ),
-    Site("ln_embed.scale", "B P 1", "divisor of the norm of the embeddings", lambda cfg: cfg.embed_norm and _norm(cfg)),
-    Site("ln_embed.normalized", "B P D", "its quotient, before w and b", lambda cfg: cfg.embed_norm and _norm(cfg)),
+    Site(
+        "ln_embed.scale", "B P 1", "divisor of the norm of the embeddings", lambda cfg: cfg.embed_norm and _norm(cfg),
+        "embed.ln.hook_scale",
+    ),
+    Site(
+        "ln_embed.normalized", "B P D", "its quotient, before w and b", lambda cfg: cfg.embed_norm and _norm(cfg),
+        "embed.ln.hook_normalized",
+    ),
     Site("blocks.resid_pre", "B P D", "the stream before the layer", _always, "blocks.{l}.hook_resid_pre"),
     Site(
         "blocks.ln1.scale", "B P 1", "the first norm's divisor; with post-norms, of the stream after attention", _norm,
         "blocks.{l}.ln1.hook_scale",
     ),
     Site("blocks.ln1.normalized", "B P D", "its quotient, before w and b", _norm, "blocks.{l}.ln1.hook_normalized"),
-    Site("blocks.attn.q", "B P H E", "queries with bias, before norm and positions", _always, "blocks.{l}.attn.hook_q"),
+    Site(
+        "blocks.attn.q", "B P H E", "queries with bias, before norm and positions", _always,
+        "blocks.{l}.attn.hook_q",
+    ),
     Site("blocks.attn.k", "B P G E", "keys with bias, before norm and positions", _always, "blocks.{l}.attn.hook_k"),
     Site("blocks.attn.v", "B P G E", "values with bias", _always, "blocks.{l}.attn.hook_v"),
     Site("blocks.attn.q_norm", "B P H E", "queries after their norm", lambda cfg: cfg.qk_norm),
@@ -89,8 +98,14 @@ SITES = (
     Site("blocks.attn.pattern", "B H Q K", "softmax of the masked scores", _always, "blocks.{l}.attn.hook_pattern"),
     Site("blocks.attn.z", "B P H E", "each head's mix of values", _always, "blocks.{l}.attn.hook_z"),
     Site("blocks.attn.result", "B P H D", "each head's output, before b_O", _always, "blocks.{l}.attn.hook_result"),
-    Site("blocks.ln1_post.scale", "B P 1", "divisor of the norm of what attention says", _sandwich),
-    Site("blocks.ln1_post.normalized", "B P D", "its quotient, before w and b", _sandwich),
+    Site(
+        "blocks.ln1_post.scale", "B P 1", "divisor of the norm of what attention says", _sandwich,
+        "blocks.{l}.ln1_post.hook_scale",
+    ),
+    Site(
+        "blocks.ln1_post.normalized", "B P D", "its quotient, before w and b", _sandwich,
+        "blocks.{l}.ln1_post.hook_normalized",
+    ),
     Site(
         "blocks.attn.out", "B P D", "what attention adds to the stream: the heads' sum with b_O, after any norm of it",
         _always, "blocks.{l}.hook_attn_out",
@@ -121,9 +136,9 @@ SITES = (
         "blocks.{l}.mlp.hook_post",
     ),
     Site("blocks.ln2_post.scale", "B P 1", "divisor of the norm of what the MLP says",
-         lambda cfg: _sandwich(cfg) and _mlp(cfg)),
+         lambda cfg: _sandwich(cfg) and _mlp(cfg), "blocks.{l}.ln2_post.hook_scale"),
     Site("blocks.ln2_post.normalized", "B P D", "its quotient, before w and b",
-         lambda cfg: _sandwich(cfg) and _mlp(cfg)),
+         lambda cfg: _sandwich(cfg) and _mlp(cfg), "blocks.{l}.ln2_post.hook_normalized"),
     Site(
         "blocks.mlp.out", "B P D", "what the MLP adds to the stream, with b_out, after any norm of it", _mlp,
         "blocks.{l}.hook_mlp_out",
@@ -140,7 +155,7 @@ SITES = (
         "ln_final.normalized", "B P D", "its quotient, before w and b", lambda cfg: _norm(cfg) and _logits(cfg),
         "ln_final.hook_normalized",
     ),
-    Site("unembed.in", "B P D", "what W_U reads", _logits),
+    Site("unembed.in", "B P D", "what W_U reads", _logits, "unembed.hook_in"),
     Site("logits", "B P V", "logits with bias, capped", _logits),
 )  # fmt: skip
 

@@ -55,3 +55,17 @@ def test_a_wrong_score_is_caught():
     seen = group.observations[1]
     swapped = group._replace(observations={1: {**seen, "induction": seen["duplicate"]}})
     assert not calibration.judge_circuit([swapped]).passed
+
+
+def test_what_the_weights_say_is_exact_on_the_circuit_and_not_on_random_weights():
+    circuit, random = run_group(3, sharpness=2.0), run_group(4, weights="random")
+    for judge in (calibration.judge_circuits, calibration.judge_attribution):
+        assert judge([circuit]).passed and not judge([random]).passed
+    assert calibration.judge_random_composition([random]).passed
+    assert not calibration.judge_random_composition([circuit]).passed
+
+
+def test_what_heads_and_all_else_say_is_the_difference_on_any_weights():
+    seen = run_group(4, weights="random").observations[1]
+    np.testing.assert_allclose(seen["said"].sum((2, 3)) + seen["rest"], seen["difference"], atol=1e-5)
+    assert np.abs(seen["rest"]).min() > 1e-3

@@ -185,3 +185,12 @@ def test_token_types_are_added():
     np.testing.assert_array_equal(model(jnp.zeros_like(tokens)), model(None))
     swapped = dict(params, embed=dict(params["embed"], W_type=params["embed"]["W_type"][::-1]))
     np.testing.assert_allclose(model(jnp.ones_like(tokens)), transformer.apply(swapped, tokens, cfg), atol=1e-5)
+
+
+def test_rotary_positions_keep_their_precision_in_bfloat16():
+    """Only distances count, far along the sequence too; a position rounded to bfloat16 would merge 900 with 903."""
+    cfg = dataclasses.replace(FAMILY["relu, rms, rotary"], n_context=1024)
+    params, tokens = random_model(cfg)
+    params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
+    near, far = (apply(params, tokens, cfg, first + jnp.arange(7)[None]) for first in (0, 900))
+    assert jnp.abs(near - far).max() < 0.05 * jnp.abs(near).max()

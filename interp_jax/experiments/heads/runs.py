@@ -1,4 +1,4 @@
-"""Head scores measured where they are known: on the induction circuit built by hand, and on random weights.
+"""What is said of heads, measured where it is known: on the induction circuit built by hand, and on random weights.
 
 Nothing is trained: a run is a model and a seed for its sequences, segments of distinct tokens and their repetitions. With
 s = `sharpness` the circuit's patterns follow from its definition. Head 0.0 puts
@@ -7,6 +7,8 @@ s = `sharpness` the circuit's patterns follow from its definition. Head 0.0 puts
 
 on key k, so "previous token" at k holds token i's one-hot times a(k, i), and head 1.0 scores key k with s times the sum of
 a(k, i) over the places i that hold the query's token. `expected_scores` computes this in float64, without the model.
+
+By its weights, only head 1.0 copies, only its keys compose with what 0.0 writes, and only it says anything for the next token.
 """
 
 from typing import Any
@@ -17,12 +19,15 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from interp_jax import randomness, taps
+from interp_jax.anatomy.decomposition import components
 from interp_jax.anatomy.heads import HeadScores, repeated_head_scores
+from interp_jax.anatomy.logit_attribution import attribute, attribute_heads, attribution_sites, logit_readout
 from interp_jax.data.sequences import repeated
 from interp_jax.errors import InputError, nearest
 from interp_jax.experiments.experiment import Experiment, GroupResult
 from interp_jax.models import transformer
 from interp_jax.models.induction_circuit import induction_circuit
+from interp_jax.models.transformer import TransformerConfig
 from interp_jax.parts import hyper, part
 from interp_jax.results.report import Page, Section, TableBlock
 from interp_jax.results.tables import Table
@@ -52,24 +57,50 @@ class Config:
 
 
 def experiment(config: Config) -> Experiment:
-    """Observed: `previous`, `duplicate`, `induction` [L H], and the sequences' `tokens` [B P]."""
-    circuit, cfg = induction_circuit(config.d_vocab, 2 * config.period, config.sharpness)
+    """Observed of each run:
+
+    `previous`, `duplicate`, `induction` [L H]; the sequences' `tokens` [B P];
+    at the last position, where the first token of the segment follows, its logit's `difference` [B] from the second's, what
+    each head says for it, `said` [B L H], and all that is not said by heads, `rest` [B].
+    """
+    cfg = induction_circuit(config.d_vocab, 2 * config.period)[1]
 
     def init(seed: Array, hypers: Config) -> RunState:
-        random = transformer.init(randomness.key(seed, "init"), cfg)
-        params = circuit if hypers.weights == "circuit" else random
-        return RunState(jnp.asarray(seed, jnp.int32), params, (), jnp.int32(ALIVE))
+        return RunState(jnp.asarray(seed, jnp.int32), model(hypers, seed)[0], (), jnp.int32(ALIVE))
 
     def advance(state: RunState, hypers: Config, span: Span, shared: Any) -> tuple[RunState, dict[str, Array]]:
         return state, {}
 
     def observe(state: RunState, hypers: Config, shared: Any) -> dict[str, Array]:
         tokens = distinct_repeated(state.seed, N_SEQUENCES, hypers.period, hypers.d_vocab)
-        model = lambda params, tokens: transformer.apply(params, tokens, cfg)
-        _, acts = taps.record(model, ["blocks.attn.pattern"])(state.params, tokens)
-        return {**repeated_head_scores(acts["blocks.attn.pattern"], hypers.period)._asdict(), "tokens": tokens}
+        apply = lambda params, tokens: transformer.apply(params, tokens, cfg)
+        sites = ("blocks.attn.pattern", *attribution_sites(cfg))
+        logits, acts = taps.record(apply, sites)(state.params, tokens)
+        return {
+            **repeated_head_scores(acts["blocks.attn.pattern"], hypers.period)._asdict(),
+            **attribute_last(state.params, acts, cfg, tokens),
+            "difference": logits[jnp.arange(N_SEQUENCES), -1, tokens[:, 0]]
+            - logits[jnp.arange(N_SEQUENCES), -1, tokens[:, 1]],
+            "tokens": tokens,
+        }
 
     return Experiment(Run(init, advance), observe, (config.steps,))
+
+
+def model(config: Config, seed: Array | int) -> tuple[transformer.Params, TransformerConfig]:
+    """The circuit, or random weights in its place."""
+    circuit, cfg = induction_circuit(config.d_vocab, 2 * config.period, config.sharpness)
+    return circuit if config.weights == "circuit" else transformer.init(randomness.key(seed, "init"), cfg), cfg
+
+
+def attribute_last(
+    params: Any, acts: Any, cfg: TransformerConfig, tokens: Int[Array, "B P"]
+) -> dict[str, Float[Array, "..."]]:
+    """What heads, and all else, say at the last position for the segment's first token against its second."""
+    readout = logit_readout(params, acts, cfg, tokens[:, :1], tokens[:, 1:2])
+    heads = attribute_heads(params, acts, cfg, readout).heads[:, :, -1]
+    total = attribute(components(params, acts, cfg), readout)[..., -1].sum(0) + readout.constant[:, -1]
+    return {"said": heads.transpose(1, 0, 2), "rest": total - heads.sum((0, 2))}
 
 
 def distinct_repeated(seed: Array | int, batch: int, period: int, d_vocab: int) -> Int[Array, "B P"]:

@@ -1,0 +1,90 @@
+"""What can be asked: which model, which prompt, which two tokens, and how much to show."""
+
+from interp_jax.errors import InputError
+from interp_jax.parts import hyper, part
+
+
+@part
+class Model:
+    """The model.
+
+    Attributes:
+      path: a directory of published weights in Hugging Face format, with its tokenizer, or the id of one on the hub; "" is the
+        induction circuit built by hand.
+      sharpness: of that circuit: the score of a match.
+    """
+
+    path: str = ""
+    sharpness: float = 8.0
+
+
+@part
+class Repeats:
+    """Random sequences on which kinds of head are told: a segment, then the same again.
+
+    Attributes:
+      sequences: how many.
+      period: tokens of the segment, all different; fewer where the model has no context or vocabulary for so many.
+    """
+
+    sequences: int = 8
+    period: int = 32
+
+
+@part
+class Show:
+    """How much the report shows.
+
+    Attributes:
+      positions: the last so many of the prompt.
+      layers: most rows of the logit lens, spread evenly; the last layer is always there.
+      heads: most attention patterns.
+      bars: most contributions that have a bar of their own.
+    """
+
+    positions: int = 40
+    layers: int = 16
+    heads: int = 12
+    bars: int = 14
+
+
+@part
+class Config:
+    """One model, one prompt. The seed is that of the random sequences; all else does not depend on it.
+
+    Attributes:
+      prompt: a text; "" is a default one.
+      tokens: the prompt as ids, taken as they are, in place of a text.
+      answer, against: the tokens whose logits are compared; "" takes the model's own first and second choice.
+    """
+
+    seed: int = hyper(0)
+    steps: int = 1
+    prompt: str = ""
+    tokens: tuple = ()
+    answer: str = ""
+    against: str = ""
+    model: Model = Model()
+    repeats: Repeats = Repeats()
+    show: Show = Show()
+
+    def check(self) -> None:
+        """Raise `InputError` for impossible values."""
+        if self.steps != 1:
+            raise InputError(f"steps = {self.steps}: nothing is trained, so there is one step, which does nothing")
+        if not all(type(i) is int for i in self.tokens):
+            raise InputError(f"tokens = {self.tokens!r}: must be ids, such as (1, 2, 3)")
+        if self.prompt and self.tokens:
+            raise InputError("prompt and tokens are both given: leave one out")
+        if self.answer and self.answer == self.against:
+            raise InputError(f"answer and against are both {self.answer!r}: their logits do not differ")
+        if not self.model.sharpness > 0:
+            raise InputError(f"model.sharpness = {self.model.sharpness}: must be above 0")
+        for section, least in (
+            ("repeats", {"sequences": 1, "period": 2}),
+            ("show", dict.fromkeys(vars(self.show), 1)),
+        ):
+            for name, low in least.items():
+                value = getattr(getattr(self, section), name)
+                if value < low:
+                    raise InputError(f"{section}.{name} = {value}: must be at least {low}")

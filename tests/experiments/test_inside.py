@@ -1,0 +1,261 @@
+"""Looking inside: known answers on the circuit, sums that agree on a published model, and errors in one line."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+from interp_jax import parts
+from interp_jax.errors import InputError
+from interp_jax.experiments import inside
+from interp_jax.experiments.experiment import GroupResult
+from interp_jax.experiments.heads.runs import distinct_repeated, expected_scores
+from interp_jax.experiments.inside import runs, subject
+from interp_jax.experiments.inside.config import Model, Repeats, Show
+from interp_jax.models import transformer
+from interp_jax.results.report import render
+from interp_jax.train.population import population
+from interp_jax.train.run import Span
+from third_party import huggingface
+from third_party.huggingface.parity import golden
+
+WORDS = ["<s>", "<b>", "&", "the", "Mary", "John", "store", "gave", "a", "drink", "to", "M", "ary"]
+GPT2 = {
+    "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_layer": 3, "n_head": 2, "n_embd": 16, "n_positions": 24,
+    "vocab_size": len(WORDS) + 1, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5,
+    "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+def run_group(config, n_seeds=1):
+    """What the engine does, without disk."""
+    members = [dataclasses.replace(config, seed=i) for i in range(n_seeds)]
+    made = inside.experiment(members[0])
+
+    def whole(hypers, shared):
+        state = made.run.init(hypers.seed, hypers)
+        state, _ = made.run.advance(state, hypers, Span(0, 1), shared)
+        return made.observe(state, hypers, shared)
+
+    stacked = parts.stack(members)
+    seen = jax.device_get(population(whole, n_seeds, jax.devices()[:1])(stacked, made.shared))
+    hashes = tuple(map(str, range(n_seeds)))
+    return GroupResult(stacked, hashes, np.full(n_seeds, -1), {1: seen}, {}, np.zeros(0), (), np.zeros(n_seeds))
+
+
+def write_tokenizer(directory):
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<s>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer.save(str(directory / "tokenizer.json"))
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A GPT-2 of three layers with random weights, as it is published."""
+    directory = tmp_path_factory.mktemp("tiny<b>")
+    cfg = huggingface.configure(GPT2)
+    shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(0), cfg))
+    rng = np.random.default_rng(0)  # so that no bias and no norm is neutral
+    params = jax.tree.map(lambda x: (0.5 * rng.normal(size=x.shape)).astype(np.float32), shapes)
+    huggingface.save(directory, params, cfg, GPT2)
+    write_tokenizer(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def circuit():
+    return run_group(inside.Config(), 2)
+
+
+@pytest.fixture(scope="module")
+def random_model(published):
+    return run_group(of(published), 1)
+
+
+def of(directory, **changes):
+    return inside.Config(
+        model=Model(path=str(directory)), repeats=Repeats(2, 5), **{"prompt": "the John gave <b> & to", **changes}
+    )
+
+
+# --- what is known
+
+
+def test_the_circuit_owes_its_answer_to_head_1_0(circuit):
+    seen = {name: value[0] for name, value in circuit.observations[1].items()}
+    assert subject.ALPHABET[seen["pair"][0]] == "c"  # flask birch flask bir-
+    np.testing.assert_allclose(seen["head"], [[0, 0], [seen["difference"], 0]], atol=1e-5)
+    attention = expected_attention(inside.Config().model.sharpness)
+    assert seen["difference"] == pytest.approx(8 * attention, rel=1e-5)
+    np.testing.assert_allclose(seen["component"], [0, 0, 0, seen["difference"]], atol=1e-5)
+
+
+def expected_attention(s):
+    """Attention of head 1.0 on the "c" that followed, less that on the "a", the least of the other letters, by definition."""
+    tokens = np.array([subject.ALPHABET.index(c) for c in subject.CIRCUIT_PROMPT])
+    n, visible = len(tokens), np.tri(len(tokens), dtype=bool)
+    softmax = lambda x: np.where(visible, np.exp(x), 0) / np.where(visible, np.exp(x), 0).sum(1, keepdims=True)
+    before = softmax(s * np.eye(n, k=-1))
+    match = softmax(s * ((tokens[:, None] == tokens) @ before.T))
+    on = lambda letter: match[-1][tokens == subject.ALPHABET.index(letter)].sum()
+    return on("c") - max(on(letter) for letter in subject.ALPHABET if letter != "c")
+
+
+def test_kinds_of_head_are_those_of_the_circuit_for_every_seed(circuit):
+    seen = circuit.observations[1]
+    for seed in range(2):
+        tokens = np.asarray(distinct_repeated(seed, 8, 20, 26))
+        truth = expected_scores(tokens, 8.0)
+        for kind in truth._fields:
+            np.testing.assert_allclose(seen[kind][seed], getattr(truth, kind), atol=1e-5)
+    np.testing.assert_array_equal(
+        seen["lens_ids"][0], seen["lens_ids"][1]
+    )  # the seed is that of the random tokens alone
+
+
+def test_only_keys_compose_in_the_circuit(circuit):
+    seen = {name: value[0] for name, value in circuit.observations[1].items()}
+    assert seen["k"].argmax() == np.ravel_multi_index((0, 0, 1, 0), (2, 2, 2, 2)) and seen["k"].max() > 0.1
+    assert seen["q"].max() < 1e-6 and seen["v"].max() < 1e-6
+
+
+def test_the_last_row_of_the_lens_is_the_model(random_model, published):
+    seen = {name: value[0] for name, value in random_model.observations[1].items()}
+    params, cfg = huggingface.load(published)
+    logits = jax.jit(transformer.apply, static_argnums=2)(params, seen["tokens"][None], cfg)[0]
+    np.testing.assert_array_equal(seen["lens_ids"][-1, :, 0], logits.argmax(-1))
+    np.testing.assert_allclose(seen["lens_probability"][-1, :, 0], jax.nn.softmax(logits).max(-1), rtol=1e-4)
+    assert seen["pair"].tolist() == np.argsort(-np.asarray(logits[-1]))[:2].tolist()
+    assert WORDS[seen["tokens"][0]] == "<s>"  # as the tokenizer begins a text
+
+
+def test_sums_agree(random_model):
+    seen = {name: value[0] for name, value in random_model.observations[1].items()}
+    assert seen["component"].sum() + seen["constant"] == pytest.approx(seen["difference"], abs=1e-3)
+    attention, mlp = seen["component"][2::2].sum(), seen["component"][3::2].sum()
+    assert seen["head"].sum() + seen["head_rest"] == pytest.approx(attention, abs=1e-3)
+    assert seen["neuron"].sum() + seen["neuron_rest"] == pytest.approx(mlp, abs=1e-3)
+    assert (np.diff(np.abs(seen["neuron"])) <= 0).all() and abs(seen["head_rest"]) > 1e-3
+    np.testing.assert_allclose(seen["pattern"].sum(-1), 1, rtol=1e-5)
+
+
+def test_what_is_asked_for_is_what_is_compared(published):
+    asked = inside.experiment(of(published, answer="Mary", against="store")).shared.pair
+    assert [WORDS[i] for i in asked] == ["Mary", "store"]
+    logits = jnp.array([0.0, 3.0, 2.0, 1.0])
+    chosen = [runs.choose(logits, jnp.array(pair)).tolist() for pair in ([-1, -1], [-1, 1], [3, -1], [1, -1], [0, 3])]
+    assert chosen == [[1, 2], [2, 1], [3, 1], [1, 2], [0, 3]]
+
+
+def test_layers_are_spread_evenly_and_end_with_the_last():
+    cfg = huggingface.configure({**GPT2, "n_layer": 12})
+    layers = lambda n: runs.lens_layers(inside.Config(show=Show(layers=n)), cfg).tolist()
+    assert layers(1) == [11] and layers(2) == [0, 11] and layers(16) == list(range(12)) and len(layers(5)) == 5
+
+
+@pytest.mark.slow
+def test_less_can_be_shown(published):
+    group = run_group(of(published, show=Show(positions=3, layers=2, heads=4, bars=5)))
+    seen = {name: value[0] for name, value in group.observations[1].items()}
+    assert seen["lens_ids"].shape == (2, 3, 5) and seen["pattern"].shape == (4, 3, 3) and seen["neuron"].shape == (5,)
+    assert seen["first"] == 4 and (np.diff(seen["shown"]) > 0).all()
+    captions = " ".join(block.caption for block in inside.report([group]).blocks if hasattr(block, "caption"))
+    assert "2 of 3 layers are shown. 3 of 7 positions are shown." in captions
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gpt_neox", "llama, one key head, llama3, tied", "qwen3", "gemma2"])
+def test_other_architectures_can_be_looked_at(name, tmp_path):
+    golden.write_checkpoint_by_seed(tmp_path, golden.read(name).config)
+    config = inside.Config(model=Model(path=str(tmp_path)), tokens=(1, 2, 3, 4), repeats=Repeats(2, 4))
+    group = run_group(config)
+    seen = {key: value[0] for key, value in group.observations[1].items()}
+    cfg = huggingface.configure(golden.read(name).config)
+    said = seen["component"].sum() + seen["constant"]
+    assert cfg.logit_cap or seen["difference"] == pytest.approx(said, abs=1e-3)
+    parts_of_layers = seen["head"].sum() + seen["head_rest"] + seen["neuron"].sum() + seen["neuron_rest"]
+    assert parts_of_layers == pytest.approx(seen["component"][-2 * cfg.n_layers :].sum(), abs=1e-3)
+    page = inside.report([group])
+    assert "Composition" in render(page.title, page.summary, page.blocks)
+
+
+# --- the page
+
+
+def test_the_page_escapes_and_says_what_is_known(circuit, random_model):
+    page = inside.report([circuit, random_model])
+    html = render(page.title, page.summary, page.blocks)
+    assert "<b>" not in html.replace("<b>Table", "").replace("<b>Figure", "") and "&lt;b&gt;" in html
+    assert "head 1.0" not in page.summary and "among heads 1.0 (+7.95)" in page.summary
+    headings = [block.heading for block in page.blocks if hasattr(block, "heading")]
+    assert "Composition of heads (2)" in headings and len(headings) == 12
+    assert inside.report([circuit]).title == "Inside an induction circuit built by hand"
+
+
+# --- what cannot be
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"prompt": "the " * 30}, "the prompt has 31 tokens, more than the model's context of 24"),
+        ({"answer": "Mary John"}, "'Mary John' is not one token but 2: ' Mary', ' John'"),
+        ({"answer": "to", "against": "to"}, "do not differ"),
+        ({"prompt": "", "tokens": (1, 99)}, "99 is no token; ids go from 0 to 13"),
+        ({"prompt": "", "tokens": (1,)}, "the prompt has 1 tokens: give at least 2"),
+        ({"tokens": (1, 2)}, "prompt and tokens are both given"),
+    ],
+)
+def test_impossible_questions_are_named(published, changes, words):
+    with pytest.raises(InputError) as error:
+        config = of(published, **changes)
+        config.check()
+        inside.experiment(config)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_models_that_cannot_be_looked_at_are_named(published, tmp_path):
+    with pytest.raises(InputError, match="--config.model.path: .*/nothing: no such directory"):
+        inside.experiment(of(tmp_path / "nothing"))
+    (tmp_path / "config.json").write_text(json.dumps(GPT2))
+    with pytest.raises(InputError, match=r"no tokenizer.json beside the weights.*--config.tokens='\(1, 2, 3\)'"):
+        inside.experiment(of(tmp_path))
+    for changes, words in (
+        ({"head": "none"}, "has no logits"),
+        ({"placement": "post"}, "not a sum of what its parts"),
+    ):
+        with pytest.raises(InputError, match=words):
+            subject.check_is_readable(dataclasses.replace(huggingface.configure(GPT2), **changes), "a")
+
+
+def test_without_a_tokenizer_tokens_are_ids(published):
+    bare = subject.subject_of(of(published))._replace(tokenizer=None)
+    config = of(published, prompt="", tokens=(3, 5))
+    assert subject.prompt_of(config, bare) == [3, 5] and subject.names_of([3, 5], bare) == ["3", "5"]
+    assert subject.token_of("7", "answer", bare) == 7 and subject.token_of("", "answer", bare) == -1
+    with pytest.raises(InputError, match="'Mary': without a tokenizer it is an id from 0 to 13"):
+        subject.token_of("Mary", "answer", bare)
+
+
+def test_letters_are_the_tokens_of_the_circuit():
+    circuit = subject.subject_of(inside.Config())
+    assert subject.prompt_of(inside.Config(prompt="abz"), circuit) == [0, 1, 25]
+    with pytest.raises(InputError, match="' ' is no token"):
+        subject.prompt_of(inside.Config(prompt="a b"), circuit)
+
+
+def test_a_token_that_needs_a_space_is_suggested(tmp_path):
+    tokenizer = Tokenizer(
+        models.BPE({"a": 0, "b": 1, " ": 2, "ab": 3, " ab": 4, "c": 5, " a": 6}, [(" ", "a"), (" a", "b")])
+    )
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    asked = subject.Subject("x", huggingface.configure(GPT2), subject.tokenizer_io.load_tokenizer(tmp_path))
+    assert subject.token_of(" ab", "answer", asked) == 4
+    with pytest.raises(InputError, match="'ab' is not one token but 2: 'a', 'b'; did you mean ' ab', which is one"):
+        subject.token_of("ab", "answer", asked)

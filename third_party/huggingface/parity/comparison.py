@@ -1,0 +1,74 @@
+"""The errors of one case: the largest difference at a site, relative to the largest value there.
+
+Rows of padding are left out, and masked scores, which the reference does not show.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from third_party import huggingface
+from third_party.huggingface.parity import batches, ours, theirs
+from third_party.huggingface.parity.cases import Case
+from third_party.huggingface.parity.lifting import lifted
+
+OUTPUT = "output"
+BARS = {"float64": 1e-9, "float32": 2e-5}
+PAIRS = ("blocks.attn.scores", "blocks.attn.pattern")  # [.. H Q K]
+
+
+def error(mine: np.ndarray, reference: np.ndarray) -> float:
+    """The largest difference, relative to the largest value; infinite where shapes differ or something is not finite."""
+    if mine.shape != reference.shape or not (np.isfinite(mine).all() and np.isfinite(reference).all()):
+        return float("inf")
+    mine, reference = mine.astype(np.float64), reference.astype(np.float64)
+    return float(np.abs(mine - reference).max() / np.abs(reference).max())
+
+
+def errors(
+    case: Case,
+    directory: Path,
+    dtype: str,
+    lift: bool = True,
+    fault: Callable[[Any], Any] = lambda params: params,
+    batch: batches.Batch | None = None,
+) -> dict[str, float]:
+    """Every site of a model in `directory`, its output, and gradients.
+
+    Args:
+      case: what it is.
+      directory: where the reference wrote it.
+      dtype: "float32" or "float64".
+      lift: whether the reference's casts are lifted, in float64.
+      fault: what is done to our parameters.
+      batch: what the models read; by default rows with padding.
+    """
+    with jax.enable_x64(dtype == "float64"):
+        params, cfg = huggingface.load(directory, dtype=jnp.dtype(dtype))
+        batch = batch or batches.padded(cfg.d_vocab)
+        output, seen = ours.run(fault(params), batch, cfg)
+    with lifted(case.module, lift and dtype == "float64"):
+        model = theirs.read_model(case, directory, getattr(torch, dtype))
+        reference = theirs.run(model, case, batch, cfg)
+    return {OUTPUT: error(output[batch.real], reference.output[batch.real])} | {
+        site: error(*kept(site, seen[site], reference.sites[site], batch.real))
+        for site in seen
+        if site in reference.sites
+    }
+
+
+def kept(site: str, mine: np.ndarray, reference: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What is compared of a site: rows that are no padding, of scores and patterns pairs that are not masked."""
+    if site == "pos_embed":
+        mine, reference = (np.broadcast_to(x, (*real.shape, x.shape[-1])) for x in (mine, reference))
+    if site in PAIRS:
+        queries = np.broadcast_to(real[:, None, :, None], reference.shape[1:])
+        shown = np.isfinite(reference) & queries
+        return mine[shown], reference[shown]
+    layered = site.removeprefix(theirs.GRADIENT).startswith("blocks.")
+    return (mine[:, real], reference[:, real]) if layered else (mine[real], reference[real])
