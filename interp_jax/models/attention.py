@@ -13,6 +13,7 @@ sees exactly the slots that are not after it, whatever padding its prompt came w
 and distance (as in T5: Raffel et al. 2020, but with no two distances lumped together).
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -35,11 +36,37 @@ class Cache(NamedTuple):
     v: Float[Array, "L B K G E"]
 
 
+class Prefix(NamedTuple):
+    """Keys (turned) and values of a sequence that rows continue, each from where it likes: read, never written."""
+
+    k: Float[Array, "L B K G E"]
+    v: Float[Array, "L B K G E"]
+
+
 class Rows(NamedTuple):
-    """Positions of the rows of a stream, -1 for padding; `in_order` promises 0, 1, …, P-1."""
+    """Where the rows of a stream stand, and what they see.
+
+    Attributes:
+      positions: -1 for padding.
+      in_order: promises positions 0, 1, …, P-1.
+      seen: which of these rows a row may see at all: with it, several sequences lie side by side in one. None: all.
+      prefix_positions, prefix_seen: of the columns of a `Prefix`, and which of them each row may see.
+    """
 
     positions: Places
-    in_order: bool
+    in_order: bool = False
+    seen: Bool[Array, "#B P P"] | None = None
+    prefix_positions: Places | None = None
+    prefix_seen: Bool[Array, "#B P K"] | None = None
+
+
+class Keys(NamedTuple):
+    """Keys and values that queries look at; `seen` hides some from some queries, besides the model's own rule."""
+
+    k: Float[Array, "B K G E"]
+    v: Float[Array, "B K G E"]
+    positions: Int[Array, "#B K"]
+    seen: Bool[Array, "#B Q K"] | None = None
 
 
 def attention(
@@ -50,12 +77,15 @@ def attention(
     layer: LayerData,
     rows: Rows,
     cache: Any = None,
-) -> tuple[Float[Array, "B P D"], Any]:
-    """What the layer's heads say together, and its cache with the new rows written.
+    read: Int[Array, "#B N"] | None = None,
+) -> tuple[Float[Array, "B N D"], Any]:
+    """What the layer's heads say together at the rows `read` (None: all), and its cache with the new rows written.
 
-    `layer` is one layer's data (scalars and [N]); `cache` one layer's (k, v) [B K G E] or None.
+    `layer` is one layer's data (scalars and [N]); `cache` one layer's `Cache` or `Prefix` [B K G E], or None.
     """
-    q = taps.tap(project(x_qk, params["W_Q"], params.get("b_Q")), "blocks.attn.q")
+    asking = rows if read is None else take_rows(rows, read)
+    x_q = x_qk if read is None else take(x_qk, read)
+    q = taps.tap(project(x_q, params["W_Q"], params.get("b_Q")), "blocks.attn.q")
     k = taps.tap(project(x_qk, params["W_K"], params.get("b_K")), "blocks.attn.k")
     v = taps.tap(project(x_v, params["W_V"], params.get("b_V")), "blocks.attn.v")
     if cfg.qk_norm:
@@ -63,22 +93,40 @@ def attention(
         q = taps.tap(apply_norm(rule, params["q_norm"], q), "blocks.attn.q_norm")
         k = taps.tap(apply_norm(rule, params["k_norm"], k), "blocks.attn.k_norm")
     if cfg.positions == "rotary":
-        # a bfloat16 would not tell positions from 256 on apart
-        sees = layer.sees_positions.astype(layer.frequency.dtype)
-        angle = (rows.positions * sees)[..., None] * layer.frequency
-        q = taps.tap(rotate(q, angle, cfg.rotary_gain), "blocks.attn.rot_q")
-        k = taps.tap(rotate(k, angle, cfg.rotary_gain), "blocks.attn.rot_k")
-    key_positions = rows.positions
-    if cache is not None:
-        k, v = (write(old, new, rows.positions) for old, new in zip(cache, (k, v), strict=True))
-        key_positions = jnp.arange(k.shape[1])[None]
-        cache = Cache(k, v)
+        q = taps.tap(rotate(q, angles(asking.positions, layer), cfg.rotary_gain), "blocks.attn.rot_q")
+        k = taps.tap(rotate(k, angles(rows.positions, layer), cfg.rotary_gain), "blocks.attn.rot_k")
+    keys = [Keys(k, v, rows.positions, asking.seen)]
+    if isinstance(cache, Prefix):
+        keys.append(Keys(*cache, rows.prefix_positions, asking.prefix_seen))
+    elif cache is not None:
+        cache = Cache(*(write(old, new, rows.positions) for old, new in zip(cache, (k, v), strict=True)))
+        keys = [Keys(*cache, jnp.arange(cache.k.shape[1])[None])]
     bias = params["b_distance"] * layer.sees_positions if "b_distance" in params else None
     rule = ScoreRule(cfg, layer.window, bias)
-    whole = cache is not None or not (rows.in_order and cfg.causal) or any(map(taps.wants, WHOLE))
-    block = q.shape[1] if whole else max(SMALLEST_BLOCK, -(-q.shape[1] // MOST_BLOCKS))
-    z = taps.tap(attend_in_blocks(q, k, v, rows.positions, key_positions, rule, block), "blocks.attn.z")
+    one_piece = not (rows.in_order and cfg.causal and read is None) or any(map(taps.wants, WHOLE))
+    block = q.shape[1] if one_piece else max(SMALLEST_BLOCK, -(-q.shape[1] // MOST_BLOCKS))
+    z = taps.tap(attend_in_blocks(q, keys, asking.positions, rule, block), "blocks.attn.z")
     return combine(params, z), cache
+
+
+def angles(positions: Places, layer: LayerData) -> Float[Array, "#B P R"]:
+    """By how much rotary positions turn each pair."""
+    # a bfloat16 would not tell positions from 256 on apart
+    sees = layer.sees_positions.astype(layer.frequency.dtype)
+    return (positions * sees)[..., None] * layer.frequency
+
+
+def take(x: Array, index: Int[Array, "#B N"]) -> Array:
+    """Rows `index` of the second axis, for each example."""
+    batch = max(len(x), len(index))
+    x = jnp.broadcast_to(x, (batch, *x.shape[1:]))
+    return x[jnp.arange(batch)[:, None], jnp.broadcast_to(index, (batch, index.shape[1]))]
+
+
+def take_rows(rows: Rows, index: Int[Array, "#B N"]) -> Rows:
+    """Some of the rows, which see what they saw."""
+    seen, prefix_seen = (None if mask is None else take(mask, index) for mask in (rows.seen, rows.prefix_seen))
+    return Rows(take(rows.positions, index), False, seen, rows.prefix_positions, prefix_seen)
 
 
 class ScoreRule(NamedTuple):
@@ -99,10 +147,8 @@ def project(
 
 def attend_in_blocks(
     q: Float[Array, "B Q H E"],
-    k: Float[Array, "B K G E"],
-    v: Float[Array, "B K G E"],
-    query_positions: Int[Array, "#B Q"],
-    key_positions: Int[Array, "#B K"],
+    keys: Sequence[Keys],
+    positions: Int[Array, "#B Q"],
     rule: ScoreRule,
     block: int,
 ) -> Float[Array, "B Q H E"]:
@@ -111,35 +157,44 @@ def attend_in_blocks(
     Rows of several blocks are in order, so a block sees no key after its own last row. On a CPU, leaving those out and
     keeping what is left within the cache is 2.8 times as fast (8 × 256 rows, 8 heads of 16, with the gradient).
     """
-    mixed = []
+    if block >= q.shape[1]:
+        return mix(attend(q, keys, positions, rule), keys)
+    mixed, (whole,) = [], keys
     for first in range(0, q.shape[1], block):
-        rows = slice(first, first + block)
-        keys = slice(None) if block == q.shape[1] else slice(0, first + block)
-        pattern = attend(q[:, rows], k[:, keys], query_positions[:, rows], key_positions[:, keys], rule)
-        mixed.append(mix(pattern, v[:, keys]))
-    return mixed[0] if len(mixed) == 1 else jnp.concatenate(mixed, axis=1)
+        rows, until = slice(first, first + block), slice(0, first + block)
+        near = [Keys(whole.k[:, until], whole.v[:, until], whole.positions[:, until])]
+        mixed.append(mix(attend(q[:, rows], near, positions[:, rows], rule), near))
+    return jnp.concatenate(mixed, axis=1)
 
 
 def attend(
-    q: Float[Array, "B Q H E"],
-    k: Float[Array, "B K G E"],
-    query_positions: Int[Array, "#B Q"],
-    key_positions: Int[Array, "#B K"],
-    rule: ScoreRule,
+    q: Float[Array, "B Q H E"], keys: Sequence[Keys], positions: Int[Array, "#B Q"], rule: ScoreRule
 ) -> Float[Array, "B H Q K"]:
-    """The attention pattern; `blocks.attn.scores` is tapped after scale, cap and distance bias, before the mask."""
+    """The attention pattern over all the keys, side by side.
+
+    `blocks.attn.scores` is tapped after scale, cap and distance bias, before the mask.
+    """
+    joined = [jnp.concatenate(parts, -1) for parts in zip(*(score(q, k, positions, rule) for k in keys), strict=True)]
+    scores, seen = taps.tap(joined[0], "blocks.attn.scores"), joined[1]
+    scores = jnp.where(seen[:, None], scores, MASKED).astype(at_least(scores.dtype, rule.cfg.softmax_dtype))
+    return taps.tap(jax.nn.softmax(scores, axis=-1).astype(q.dtype), "blocks.attn.pattern")
+
+
+def score(
+    q: Float[Array, "B Q H E"], keys: Keys, positions: Int[Array, "#B Q"], rule: ScoreRule
+) -> tuple[Float[Array, "B H Q K"], Bool[Array, "B Q K"]]:
+    """Scores of some keys, and which of them are seen."""
     cfg = rule.cfg
     b, n_queries, h, e = q.shape
-    grouped = q.reshape(b, n_queries, k.shape[2], -1, e) * (cfg.attention_scale or e**-0.5)
-    scores = cap(jnp.einsum("bqgre,bkge->bgrqk", grouped, k), cfg.attention_cap).reshape(b, h, n_queries, -1)
-    distance = query_positions[:, :, None] - key_positions[:, None, :]
+    grouped = q.reshape(b, n_queries, keys.k.shape[2], -1, e) * (cfg.attention_scale or e**-0.5)
+    scores = cap(jnp.einsum("bqgre,bkge->bgrqk", grouped, keys.k), cfg.attention_cap).reshape(b, h, n_queries, -1)
+    distance = positions[:, :, None] - keys.positions[:, None, :]
     if rule.distance_bias is not None:
         last = rule.distance_bias.shape[1] - 1
         scores = scores + rule.distance_bias[:, jnp.clip(distance, 0, last)].transpose(1, 0, 2, 3)
-    scores = taps.tap(scores, "blocks.attn.scores")
-    seen = visible(distance, key_positions, rule.window, cfg.causal)
-    scores = jnp.where(seen[:, None], scores, MASKED).astype(at_least(scores.dtype, cfg.softmax_dtype))
-    return taps.tap(jax.nn.softmax(scores, axis=-1).astype(q.dtype), "blocks.attn.pattern")
+    seen = visible(distance, keys.positions, rule.window, cfg.causal)
+    seen = seen if keys.seen is None else seen & keys.seen
+    return scores, jnp.broadcast_to(seen, (b, *seen.shape[1:]))
 
 
 def visible(
@@ -155,11 +210,17 @@ def cap(x: Float[Array, "..."], limit: float) -> Float[Array, "..."]:
     return limit * jnp.tanh(x / limit) if limit else x
 
 
-def mix(pattern: Float[Array, "B H Q K"], v: Float[Array, "B K G E"]) -> Float[Array, "B Q H E"]:
+def mix(pattern: Float[Array, "B H Q K"], keys: Sequence[Keys]) -> Float[Array, "B Q H E"]:
     """Each query's mean of the values, weighted by its pattern."""
-    b, h, n_queries, n_keys = pattern.shape
-    grouped = pattern.reshape(b, v.shape[2], -1, n_queries, n_keys)
-    return jnp.einsum("bgrqk,bkge->bqgre", grouped, v).reshape(b, n_queries, h, -1)
+    b, h, n_queries, _ = pattern.shape
+    mixed, first = [], 0
+    for piece in keys:
+        weights = pattern[..., first : first + piece.v.shape[1]].reshape(
+            b, piece.v.shape[2], -1, n_queries, piece.v.shape[1]
+        )
+        mixed.append(jnp.einsum("bgrqk,bkge->bqgre", weights, piece.v).reshape(b, n_queries, h, -1))
+        first += piece.v.shape[1]
+    return sum(mixed[1:], start=mixed[0])
 
 
 def combine(params: dict[str, Any], z: Float[Array, "B P H E"]) -> Float[Array, "B P D"]:

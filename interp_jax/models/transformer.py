@@ -19,11 +19,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, Integer
 
 from interp_jax import taps
 from interp_jax.errors import InputError
-from interp_jax.models.attention import Cache, Rows, attention, cap
+from interp_jax.models.attention import Cache, Prefix, Rows, attention, cap, take
 from interp_jax.models.config import ACTIVATIONS, Ids, LayerData, Places, TransformerConfig, layer_data
 from interp_jax.models.initialisation import Params, init
 from interp_jax.models.norms import apply_norm
@@ -103,9 +104,9 @@ def position_vectors(params: Params, n_rows: int, positions: Places | None) -> F
     return taps.tap(look_up(params["embed"]["W_pos"], jnp.maximum(positions, 0)), "pos_embed")
 
 
-def look_up(table: Float[Array, "N D"], index: Int[Array, "*rows"]) -> Float[Array, "*rows D"]:
+def look_up(table: Float[Array, "N ..."], index: Integer[Array | np.ndarray, "..."]) -> Float[Array, "..."]:
     """Rows of a table, NaN beyond its ends."""
-    return table.at[index].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+    return table.at[jnp.asarray(index)].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
 
 def in_order(n_positions: int) -> Int[Array, "1 P"]:
@@ -117,33 +118,70 @@ def blocks(
     params: Params,
     x: Float[Array, "B P D"],
     cfg: TransformerConfig,
-    first_layer: int = 0,
-    cache: Cache | None = None,
-    positions: Places | None = None,
-) -> tuple[Float[Array, "B P D"], Cache | None]:
-    """The stream after the layers from `first_layer` on, and the cache (of those layers) with these rows written.
+    first_layer: ArrayLike = 0,
+    cache: Cache | Prefix | None = None,
+    positions: Places | Rows | None = None,
+    stop_layer: int | None = None,
+    read: Int[Array, "#B N"] | None = None,
+) -> tuple[Float[Array, "B N D"], Any]:
+    """The stream after layers first_layer … stop_layer - 1 (by default the last one), and the cache with these rows written.
+
+    Args:
+      params: of the model.
+      x: the stream before the first of these layers.
+      cfg: of the model.
+      first_layer: may be traced; then only so many layers run, without reverse-mode derivative.
+      cache: of all layers; of a `Prefix` only the keys and values are read.
+      positions: 0, 1, … by default; -1 marks padding; `Rows` say in full what sees what.
+      stop_layer: after the last of these layers.
+      read: of a single layer, the rows that go on: others are only looked at.
 
     Raises:
-      InputError: a cache for a model that is not causal.
+      InputError: a cache for a model that is not causal, or `read` for several layers.
     """
     if cache is not None and not cfg.causal:
         raise InputError("a model that is not causal has no cache: what comes later changes what was before")
-    rows = Rows(in_order(x.shape[1]) if positions is None else positions, positions is None)
-    shift: Any = position_vectors(params, x.shape[1], positions) if cfg.positions == "shortformer" else 0.0
-    data = layer_data(cfg, x.dtype)
-    layers, data = jax.tree.map(lambda w: w[first_layer:], (params["blocks"], data))
+    stop_layer = cfg.n_layers if stop_layer is None else stop_layer
+    if read is not None and not (isinstance(first_layer, int) and first_layer == stop_layer - 1):
+        raise InputError(f"read is for one layer; layers {first_layer} to {stop_layer - 1} were asked for")
+    rows = rows_of(x.shape[1], positions)
+    shift = position_shift(params, x.shape[1], cfg, rows.positions)
 
     def block(x: Array, layer: tuple[Params, LayerData, Any]) -> tuple[Array, Any]:
         weights, data, cache = layer
         x = taps.tap(x, "blocks.resid_pre")
-        y = normalise(weights, x, cfg, "ln1") if cfg.placement != "post" else x
-        out, cache = attention(weights["attn"], y + shift * data.sees_positions, y, cfg, data, rows, cache)
+        x_qk, x_v = attention_inputs(weights, x, cfg, data, shift)
+        out, cache = attention(weights["attn"], x_qk, x_v, cfg, data, rows, cache, read)
         if cfg.placement == "sandwich":
             out = normalise(weights, out, cfg, "ln1_post")
         out = taps.tap(out, "blocks.attn.out")
-        return add_mlp(weights, x, out, cfg), cache
+        return add_mlp(weights, x if read is None else take(x, read), out, cfg), cache
 
-    return taps.scan(block, x, (layers, data, cache))
+    layers, span = (params["blocks"], layer_data(cfg, x.dtype), cache), {"first": first_layer, "stop": stop_layer}
+    if read is None:
+        return taps.scan(block, x, layers, **span)
+    _, (x, cache) = taps.scan(lambda _, layer: (None, block(x, layer)), None, layers, **span)  # x changes its shape
+    return x[0], cache
+
+
+def rows_of(n_rows: int, positions: Places | Rows | None) -> Rows:
+    """What the rows of a stream see: the default is one sequence, in order."""
+    if isinstance(positions, Rows):
+        return positions
+    return Rows(in_order(n_rows) if positions is None else positions, positions is None)
+
+
+def attention_inputs(
+    weights: Params, x: Float[Array, "B P D"], cfg: TransformerConfig, data: LayerData, shift: Any
+) -> tuple[Float[Array, "B P D"], Float[Array, "B P D"]]:
+    """What queries and keys read of a stream, and what values read."""
+    y = normalise(weights, x, cfg, "ln1") if cfg.placement != "post" else x
+    return y + shift * data.sees_positions, y
+
+
+def position_shift(params: Params, n_rows: int, cfg: TransformerConfig, positions: Places) -> Any:
+    """What positions add to what queries and keys read; 0 but for "shortformer"."""
+    return position_vectors(params, n_rows, positions) if cfg.positions == "shortformer" else 0.0
 
 
 def normalise(weights: Params, x: Float[Array, "B P D"], cfg: TransformerConfig, name: str) -> Float[Array, "B P D"]:
@@ -184,8 +222,10 @@ def mlp(params: Params, x: Float[Array, "B P D"], cfg: TransformerConfig) -> Flo
     return add(taps.tap(post, "blocks.mlp.post") @ params["W_out"], params.get("b_out"))
 
 
-def unembed(params: Params, rows: Float[Array, "*rows D"], cfg: TransformerConfig) -> Float[Array, "*rows V"]:
-    """Logits of any rows of the final stream.
+def unembed(
+    params: Params, rows: Float[Array, "*rows D"], cfg: TransformerConfig, tokens: Int[Array, "*rows N"] | None = None
+) -> Float[Array, "*rows V"]:
+    """Logits of any rows of the final stream: of all tokens, or of each row's own `tokens` alone, in their order.
 
     Raises:
       InputError: the model has none.
@@ -196,8 +236,13 @@ def unembed(params: Params, rows: Float[Array, "*rows D"], cfg: TransformerConfi
         rows = ACTIVATIONS[cfg.activation](rows @ params["unembed"]["W_head"] + params["unembed"]["b_head"])
     rows = apply_norm(cfg.norm_rule, params["ln_final"], rows, "ln_final")
     rows = taps.tap(rows, "unembed.in")
-    weight = params["embed"]["W_E"].T if cfg.tied else params["unembed"]["W_U"]
-    return taps.tap(cap(add(rows @ weight, params["unembed"].get("b_U")), cfg.logit_cap), "logits")
+    weight, bias = params["embed"]["W_E"].T if cfg.tied else params["unembed"]["W_U"], params["unembed"].get("b_U")
+    if tokens is None:
+        said = add(rows @ weight, bias)
+    else:
+        said = jnp.einsum("...d,...nd->...n", rows, look_up(weight.T, tokens))
+        said = add(said, None if bias is None else look_up(bias, tokens))
+    return taps.tap(cap(said, cfg.logit_cap), "logits")
 
 
 def add(x: Float[Array, "..."], bias: Float[Array, "..."] | None) -> Float[Array, "..."]:

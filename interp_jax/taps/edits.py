@@ -34,7 +34,7 @@ class Edit:
       layer: for a site inside a scan over layers. None: `value` and `where` are stacked over layers, [L, ...] (scalars
         serve all layers). An integer, traced or not: they have no layer axis, and the edit acts at that layer alone;
         so a grid over layers is one program. A *traced* layer outside 0..L-1 turns the site into NaN, since nothing can
-        be raised then; a concrete one raises.
+        be raised then; a concrete one raises. So does a layer that a scan over some layers leaves out.
     """
 
     op: str = flax.struct.field(pytree_node=False)
@@ -75,7 +75,9 @@ def _along(x: Array, direction: ArrayLike) -> Array:
     return (x * direction).sum(-1, keepdims=True) / _norm(direction)
 
 
-def apply_edit(edit: Edit, x: Array, site: str, layer: ArrayLike | None = None, n_layers: int = 0) -> Array:
+def apply_edit(
+    edit: Edit, x: Array, site: str, layer: ArrayLike | None = None, first: ArrayLike = 0, stop: int = 0
+) -> Array:
     """`x` as the edit leaves it, in x's shape and dtype.
 
     Args:
@@ -83,7 +85,8 @@ def apply_edit(edit: Edit, x: Array, site: str, layer: ArrayLike | None = None, 
       x: the activation at `site`.
       site: named in errors.
       layer: the scan's counter, or None outside a scan.
-      n_layers: the scan's length.
+      first: the first layer that the scan runs.
+      stop: the layer before which it ends.
 
     Raises:
       ValueError: unknown op; a value or mask that does not broadcast to x's shape; a layer for a site that has none.
@@ -100,7 +103,7 @@ def apply_edit(edit: Edit, x: Array, site: str, layer: ArrayLike | None = None, 
         edited = _blend(edit.where, edited, x)
     if edit.layer is None:
         return edited
-    inside = (edit.layer >= 0) & (edit.layer < n_layers)
+    inside = (edit.layer >= first) & (edit.layer < stop)
     return jnp.where(inside, jnp.where(edit.layer == layer, edited, x), jnp.asarray(jnp.nan).astype(x.dtype))
 
 

@@ -21,11 +21,19 @@ class TapError(ValueError):
     """A requested site was unknown, unreached, reached twice, or tapped where a transformation cannot see it."""
 
 
+class Span(NamedTuple):
+    """The layers that a scan runs: first … stop - 1, of which the first may be traced."""
+
+    first: Any
+    stop: int
+
+
 class Layer(NamedTuple):
-    """Where a frame stands: iteration `index` (traced) of a scan of length `n`."""
+    """Where a frame stands: layer `index` (traced) of a scan over layers first … stop - 1."""
 
     index: Any
-    n: int
+    first: Any
+    stop: int
 
 
 class Seen(NamedTuple):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from interp_jax.taps.edits import Edit, apply_edit
-from interp_jax.taps.frames import Layer, Seen, TapError
+from interp_jax.taps.frames import Layer, Seen, Span, TapError
 
 
 class Handler:
@@ -26,6 +26,9 @@ class Handler:
 
     def slices(self, notes: dict[str, Seen], n: int) -> Any:
         return {}
+
+    def check_layers(self, notes: dict[str, Seen], n: int, span: Span) -> None:
+        """Raise where a layer is named that the scan does not run, as far as that is known."""
 
     def inside(self, slices: Any) -> "Handler":
         return self
@@ -46,10 +49,18 @@ class Record(Handler):
         return x, x
 
     def buffers(self, notes: dict[str, Seen], n: int) -> dict[str, Any]:
-        chosen = {s: ls for s, ls in self.sites.items() if s in notes and ls is not ... and not notes[s].layered}
-        for site, layers in chosen.items():
-            _check_layers(site, layers, n)
-        return {s: jnp.zeros((len(ls), *notes[s].value.shape), notes[s].value.dtype) for s, ls in chosen.items()}
+        return {
+            s: jnp.zeros((len(ls), *notes[s].value.shape), notes[s].value.dtype)
+            for s, ls in self._chosen(notes).items()
+        }
+
+    def check_layers(self, notes: dict[str, Seen], n: int, span: Span) -> None:
+        for site, layers in self._chosen(notes).items():
+            _check_layers(site, layers, n, span)
+
+    def _chosen(self, notes: dict[str, Seen]) -> dict[str, tuple[int, ...]]:
+        """The sites of this scan of which a selection of layers is wanted."""
+        return {s: ls for s, ls in self.sites.items() if s in notes and ls is not ... and not notes[s].layered}
 
     def write(self, buffers: dict[str, Any], seen: dict[str, Seen], index: Any) -> tuple[Any, Any]:
         written = {s: _put(buffer, seen[s].value, self.sites[s], index) for s, buffer in buffers.items()}
@@ -66,6 +77,12 @@ class Apply(Handler):
 
     def slices(self, notes: dict[str, Seen], n: int) -> Any:
         return {s: [_per_layer(s, e, n) for e in edits] for s, edits in self.sites.items() if s in notes}
+
+    def check_layers(self, notes: dict[str, Seen], n: int, span: Span) -> None:
+        for site, edits in self.sites.items():
+            for one in edits if site in notes else ():
+                if one.layer is not None and not isinstance(one.layer, jax.core.Tracer):
+                    _check_layers(site, [int(one.layer)], n, span)
 
     def inside(self, slices: Any) -> Handler:
         sliced = {
@@ -91,8 +108,6 @@ def _put(buffer: Any, value: Any, layers: tuple[int, ...], index: Any) -> Any:
 def _per_layer(site: str, one: Edit, n: int) -> Edit | None:
     """The edit as the scan slices it, leaves [L, ...]; None for an edit of one layer, which is not sliced."""
     if one.layer is not None:
-        if not isinstance(one.layer, jax.core.Tracer):
-            _check_layers(site, [int(one.layer)], n)
         return None
     for leaf in jax.tree.leaves(one):
         if jnp.ndim(leaf) and jnp.shape(leaf)[0] != n:
@@ -102,6 +117,8 @@ def _per_layer(site: str, one: Edit, n: int) -> Edit | None:
     return jax.tree.map(lambda leaf: leaf if jnp.ndim(leaf) else jnp.broadcast_to(leaf, (n,)), one)
 
 
-def _check_layers(site: str, layers: Iterable[int], n: int) -> None:
-    if outside := [layer for layer in layers if not 0 <= layer < n]:
-        raise TapError(f"{site!r} has layers 0 to {n - 1}; asked for {', '.join(map(str, outside))}")
+def _check_layers(site: str, layers: Iterable[int], n: int, span: Span) -> None:
+    first = span.first if isinstance(span.first, int) else 0
+    if outside := [layer for layer in layers if not first <= layer < span.stop]:
+        some = "" if (first, span.stop) == (0, n) else f", of which {first} to {span.stop - 1} are run here"
+        raise TapError(f"{site!r} has layers 0 to {n - 1}{some}; asked for {', '.join(map(str, outside))}")

@@ -8,39 +8,72 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from interp_jax.taps.frames import Frame, Layer, Seen, frames, running
+from interp_jax.taps.frames import Frame, Layer, Seen, Span, frames, running
 from interp_jax.taps.handlers import Record
 
 
-def scan(body: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any, length: int | None = None) -> Any:
+def scan(
+    body: Callable[[Any, Any], tuple[Any, Any]],
+    init: Any,
+    xs: Any,
+    length: int | None = None,
+    first: ArrayLike = 0,
+    stop: int | None = None,
+) -> Any:
     """`jax.lax.scan` whose body may hold taps: recorded sites gain a leading layer axis, edits are sliced over it.
 
     All layers of a site leave as the scan's stacked outputs; a selection of layers is written into a buffer of that
     many layers, which the loop carries. In nested scans a selection and `Edit.layer` speak of the innermost one.
+
+    Only layers first … stop - 1 run, counted as the whole stack counts them. With a traced `first` the loop makes just
+    as many turns; it has no reverse-mode derivative, and what it stacks has all layers, zeros in those that did not run.
     """
     outer = frames()
-    if not outer:
-        return jax.lax.scan(body, init, xs, length)
     n = jax.tree.leaves(xs)[0].shape[0] if length is None else length
+    span = Span(first, n if stop is None else stop)
+    if not outer:
+        return _run(body, init, xs, n, span)
     notes = _discover(body, init, xs, outer)
     _require_same_trace(outer, notes)
     slices = [frame.handler.slices(notes, n) for frame in outer]
     buffers = [frame.handler.buffers(notes, n) for frame in outer]
+    for frame in outer:
+        frame.handler.check_layers(notes, n, span)
 
     def step(carry: Any, layer_inputs: Any) -> Any:
         (carry, buffers), (index, x, slices) = carry, layer_inputs
-        inner = [Frame(f.handler.inside(s), Layer(index, n)) for f, s in zip(outer, slices, strict=True)]
+        inner = [Frame(f.handler.inside(s), Layer(index, *span)) for f, s in zip(outer, slices, strict=True)]
         with running(inner):
             carry, y = body(carry, x)
         split = [f.handler.write(b, f.seen, index) for f, b in zip(inner, buffers, strict=True)]
         return (carry, [b for b, _ in split]), (y, [stacked for _, stacked in split])
 
-    (carry, buffers), (ys, stacked) = jax.lax.scan(step, (init, buffers), (jnp.arange(n), xs, slices), length)
+    (carry, buffers), (ys, stacked) = _run(step, (init, buffers), (jnp.arange(n), xs, slices), n, span)
     for frame, buffer, stack in zip(outer, buffers, stacked, strict=True):
         values = {**buffer, **stack}
         frame.keep({site: Seen(values.get(site), layered=True) for site in frame.wanted & notes.keys()})
     return carry, ys
+
+
+def _run(step: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any, n: int, span: Span) -> Any:
+    """The layers of `span`, by a scan where its beginning is known, else by a loop of as many turns."""
+    first, stop = span
+    if isinstance(first, int):
+        return jax.lax.scan(step, init, jax.tree.map(lambda x: x[first:stop], xs), stop - first)
+
+    def layer(i: Any) -> Any:
+        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), xs)
+
+    def turn(i: Any, state: Any) -> Any:
+        carry, stacked = state
+        carry, y = step(carry, layer(i))
+        return carry, jax.tree.map(lambda s, y: jax.lax.dynamic_update_index_in_dim(s, y, i, 0), stacked, y)
+
+    shapes = jax.eval_shape(step, init, layer(0))[1]
+    stacked = jax.tree.map(lambda y: jnp.zeros((n, *y.shape), y.dtype), shapes)
+    return jax.lax.fori_loop(first, stop, turn, (init, stacked))
 
 
 def remat(body: Callable[..., Any]) -> Callable[..., Any]:
@@ -83,7 +116,7 @@ def _discover(body: Callable[..., Any], init: Any, xs: Any, outer: list[Frame]) 
     notes: dict[str, Seen] = {}
 
     def trace(carry: Any, x: Any) -> Any:
-        frame = Frame(Record(sites), Layer(0, 0))
+        frame = Frame(Record(sites), Layer(0, 0, 0))
         with running([frame]):
             y = body(carry, x)
         notes.update({s: Seen(jax.eval_shape(jnp.asarray, v.value), v.layered) for s, v in frame.seen.items()})

@@ -1,6 +1,7 @@
 """The family in NumPy float64, one row and one head at a time: what the tests of `models/` compare with."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import numpy as np
@@ -45,6 +46,7 @@ ACT = {
 }
 
 
+@partial(jax.jit, static_argnums=0)
 def random_model(cfg):
     """Parameters that are all different from 0 and 1, so that none can be dropped unnoticed."""
     params = transformer.init(jax.random.key(0), cfg)

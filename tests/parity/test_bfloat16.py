@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from interp_jax.models.attention import Rows, ScoreRule, attend
+from interp_jax.models.attention import Keys, ScoreRule, attend
 from interp_jax.models.norms import apply_norm
 from third_party import huggingface
 from third_party.huggingface.parity import batches, comparison, ours, theirs
@@ -92,11 +92,11 @@ def test_softmax_rounds_where_the_reference_does(name, written):
     layer.num_key_value_groups, layer.training = 1, False
     heads_first = [x.transpose(1, 2) for x in (their_q, their_k, their_k)]
     pattern = modelling(CASES[name].module).eager_attention_forward(layer, *heads_first, None, scaling=0.25)[1]
-    positions = Rows(jnp.arange(64)[None], True).positions
+    positions = jnp.arange(64)[None]
 
     def differing(dtype):
         rule = ScoreRule(dataclasses.replace(cfg, softmax_dtype=dtype), jnp.int32(1000), None)
-        return disagreement(attend(q, k, positions, positions, rule), pattern)
+        return disagreement(attend(q, [Keys(k, k, positions)], positions, rule), pattern)
 
     assert differing(cfg.softmax_dtype) < 0.01
     assert differing("") > 0.1
