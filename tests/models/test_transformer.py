@@ -10,6 +10,7 @@ import pytest
 from interp_jax import taps
 from interp_jax.errors import InputError
 from interp_jax.models import transformer
+from interp_jax.models.attention import Prefix, Rows
 from interp_jax.models.config import layer_data
 from tests.models.transformer_oracle import BASE, CAUSAL, FAMILY, oracle, random_model
 
@@ -194,3 +195,53 @@ def test_rotary_positions_keep_their_precision_in_bfloat16():
     params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
     near, far = (apply(params, tokens, cfg, first + jnp.arange(7)[None]) for first in (0, 900))
     assert jnp.abs(near - far).max() < 0.05 * jnp.abs(near).max()
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_traced_first_layer_and_few_tokens_of_the_logits(name):
+    cfg = FAMILY[name]
+    params, tokens = random_model(cfg)
+    x = transformer.embed(params, tokens, cfg)
+    run = jax.jit(lambda x, first: transformer.blocks(params, x, cfg, first)[0])
+    for first in range(cfg.n_layers + 1):
+        np.testing.assert_allclose(run(x, first), transformer.blocks(params, x, cfg, first)[0], atol=1e-5)
+    rows, few = run(x, 0), jnp.array([[[3, 0, 7]]])
+    logits = transformer.unembed(params, rows, cfg)
+    some = transformer.unembed(params, rows, cfg, jnp.broadcast_to(few, (*rows.shape[:2], 3)))
+    np.testing.assert_allclose(some, logits[..., few[0, 0]], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_rows_that_are_read_of_the_last_layer(name):
+    cfg = FAMILY[name]
+    params, tokens = random_model(cfg)
+    positions = jnp.array([[-1, -1, 0, 1, 2, 3, 4]])
+    x = transformer.embed(params, tokens, cfg, positions)
+    read = jnp.array([[6, 2], [3, 3], [4, 5]])
+    last = cfg.n_layers - 1
+    some, _ = transformer.blocks(params, x, cfg, last, positions=positions, read=read)
+    whole, _ = transformer.blocks(params, x, cfg, last, positions=positions)
+    np.testing.assert_allclose(some, whole[jnp.arange(3)[:, None], read], atol=1e-5)
+    with pytest.raises(InputError, match=r"read is for one layer; layers 0 to 1"):
+        transformer.blocks(params, x, cfg, read=read)
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_rows_continue_a_prefix_side_by_side(name):
+    """Two continuations of the same cached rows, from columns 5 and 2, as one sequence of rows."""
+    cfg = FAMILY[name]
+    params, tokens = random_model(cfg)
+    keys = "blocks.attn.rot_k" if cfg.positions == "rotary" else "blocks.attn.k"
+    keys = "blocks.attn.k_norm" if cfg.qk_norm and cfg.positions != "rotary" else keys
+    model = taps.record(transformer.stream, ("blocks.resid_pre", keys, "blocks.attn.v"))
+    end, acts = model(params, tokens, cfg)
+    column = jnp.array([5, 6, 2, 3, 4, 5, 6])
+    cell = jnp.array([0, 0, 1, 1, 1, 1, 1])
+    seen = cell[:, None] == cell
+    before = jnp.arange(7) < jnp.array([5, 2])[cell][:, None]
+    rows = Rows(column[None], False, seen[None], jnp.arange(7)[None], before[None])
+    changed = acts["blocks.resid_pre"][0][:, column].at[:, 2].add(1.0)
+    got, _ = transformer.blocks(params, changed, cfg, 0, Prefix(acts[keys], acts["blocks.attn.v"]), rows)
+    want, _ = transformer.blocks(params, acts["blocks.resid_pre"][0].at[:, 2].add(1.0), cfg)
+    np.testing.assert_allclose(got[:, :2], end[:, 5:], atol=1e-4)
+    np.testing.assert_allclose(got[:, 2:], want[:, 2:], atol=1e-4)
