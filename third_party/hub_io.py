@@ -5,12 +5,13 @@ which is optional, keeps what it fetched in its own cache (`HF_HOME`), and needs
 is a branch, tag or commit; suites that publish their training checkpoints have one for each ("step3000").
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Any
 
+from interp_jax.data.paths_io import absence, expanded, names_in, read_json, shown
 from interp_jax.errors import InputError, nearest
-from third_party.safetensors_io import read_json
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 WANTED = ("*.safetensors", "*.json", "tokenizer*", "*.model", "vocab*", "merges.txt")
@@ -29,13 +30,15 @@ def resolve(reference: str | Path, revision: str | None = None) -> Path:
       InputError: no such path and no hub id; or the hub's package, the network, the model or the revision is missing, or
         the model has no safetensors.
     """
-    path = Path(reference).expanduser()
-    if str(reference) and path.exists():
+    path = expanded(reference)
+    if os.path.exists(path):
         if revision is not None:
             raise InputError(f"{reference} is a local directory or file, which has no revision {revision!r}")
         return path
+    if reason := absence(path):
+        raise InputError(f"{shown(reference)}: {reason}")
     if not HUB_ID.fullmatch(str(reference)):
-        raise InputError(f"{reference}: no such directory, and no hub id (org/name){_sibling(path)}")
+        raise InputError(f"{shown(reference)}: no such directory, and no hub id (org/name){_sibling(path)}")
     directory = _fetch(str(reference), revision, _sibling(path))
     if not any(directory.glob("*.safetensors")):
         at = f" at revision {revision!r}" if revision else ""
@@ -45,9 +48,7 @@ def resolve(reference: str | Path, revision: str | None = None) -> Path:
 
 def _sibling(path: Path) -> str:
     """A clause with the nearest local names; none where not even the parent exists."""
-    if not path.parent.is_dir():
-        return ""
-    clause = nearest(path.name, [other.name for other in path.parent.iterdir()])
+    clause = nearest(path.name, names_in(path.parent))
     return f"; in {path.parent}: {clause}" if clause.startswith("did you mean") else ""
 
 
@@ -84,8 +85,12 @@ def read_config(path: str | Path) -> dict[str, Any]:
     Raises:
       InputError: there is none, or it is not a JSON object.
     """
-    path = Path(path).expanduser()
-    file = (path if path.is_dir() else path.parent) / CONFIG
-    if not file.is_file():
+    file = config_file(expanded(path))
+    if not os.path.exists(file) and not absence(file):
         raise InputError(f"{file.parent}: no {CONFIG}, which says what the weights are weights of")
     return read_json(file)
+
+
+def config_file(path: Path) -> Path:
+    """Where the `config.json` of a model's directory, or of a file of weights, would be."""
+    return (path if os.path.isdir(path) else path.parent) / CONFIG

@@ -13,14 +13,15 @@ knows no float8, where a view of the map costs nothing and a device takes only i
 import dataclasses
 import json
 import mmap
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from interp_jax.data.paths_io import absence, expanded, names_in, read_json, shown, unreadable
 from interp_jax.errors import InputError, nearest
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -88,12 +89,22 @@ class Checkpoint:
         return np.dtype(DTYPES[entry.code])
 
     def read(self, name: str) -> np.ndarray:
-        """A tensor as a read-only view of the mapped file: nothing is read before it is used, nothing is copied."""
+        """A tensor as a read-only view of the mapped file: nothing is read before it is used, nothing is copied.
+
+        Raises:
+          InputError: no such tensor; or the file was removed or cut since, or NumPy has no array of such a shape.
+        """
         entry, dtype = self._entry(name), self.dtype(name)
-        if entry.file not in self._maps:
-            with open(entry.file, "rb") as file:
-                self._maps[entry.file] = FileMap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return np.ndarray(entry.shape, dtype, self._maps[entry.file], entry.start)
+        try:
+            if entry.file not in self._maps:
+                with open(entry.file, "rb") as file:
+                    self._maps[entry.file] = FileMap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return np.ndarray(entry.shape, dtype, self._maps[entry.file], entry.start)
+        except OSError as error:
+            raise unreadable(entry.file, error) from error
+        except (TypeError, ValueError) as error:
+            shape = list(entry.shape)
+            raise InputError(f"{entry.file}: tensor {name!r} of shape {shape} cannot be read: {error}") from error
 
     def expect(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """`read`, after a look at the shape.
@@ -118,7 +129,7 @@ class Checkpoint:
 
     def _entry(self, name: str) -> Entry:
         if name not in self.entries:
-            raise InputError(f"{self.path}: no tensor {name!r}; {_meant(name, self.entries)}")
+            raise InputError(f"{self.path}: no tensor {name!r}; {meant(name, self.entries)}")
         return self.entries[name]
 
 
@@ -128,14 +139,15 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
       InputError: nothing there, a pickle, a damaged file, or an index and shards that contradict each other.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     begin = _begin(path)
     weight_map = _weight_map(begin) if begin.name.endswith(".index.json") else None
     entries: dict[str, Entry] = {}
     metadata: dict[str, str] = {}
     for file in [begin] if weight_map is None else sorted({begin.with_name(name) for name in weight_map.values()}):
-        if not file.is_file():
-            raise InputError(f"{begin}: it lists the shard {file.name}, which is missing from {file.parent}")
+        if not os.path.isfile(file):
+            reason = absence(file) or f"which is missing from {file.parent}"
+            raise InputError(f"{begin}: it lists the shard {shown(file.name)}, {reason}")
         held, about = _header(file)
         metadata |= about
         for name, entry in held.items():
@@ -150,38 +162,24 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
 
 def _begin(path: Path) -> Path:
     """The file that reading begins with."""
-    if path.is_file():
+    if os.path.isfile(path):
         return path
-    if not path.is_dir():
-        siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise InputError(f"{path}: no such file or directory; {_meant(path.name, siblings)}")
+    if not os.path.isdir(path):
+        reason = absence(path) or f"no such file or directory; {meant(path.name, names_in(path.parent))}"
+        raise InputError(f"{shown(path)}: {reason}")
     for name in (SINGLE, INDEX):
-        if (path / name).is_file():
+        if os.path.isfile(path / name):
             return path / name
-    held = sorted((other.name for other in path.iterdir()), key=lambda name: (not name.startswith("pytorch_"), name))
+        if reason := absence(path / name):
+            raise InputError(f"cannot read {path / name}: {reason}")
+    held = sorted(names_in(path), key=lambda name: (not name.startswith("pytorch_"), name))
     others = [name for name in held if name.endswith(".safetensors")]
     pickles = [name for name in held if name.endswith(PICKLES)]
     if pickles and not others:
         raise InputError(f"{path / pickles[0]}: pickle, not safetensors: convert it with {CONVERT}")
-    what = f"it holds {', '.join((others or held)[:4])}; name a file to read it alone" if held else "it is empty"
+    nothing = "it is empty" if os.access(path, os.R_OK) else "its names may not be read"
+    what = f"it holds {', '.join((others or held)[:4])}; name a file to read it alone" if held else nothing
     raise InputError(f"{path}: neither {SINGLE} nor {INDEX} in this directory; {what}")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-      InputError: it cannot be read, or is no JSON object.
-    """
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: expected a JSON object, got {type(value).__name__}")
-    return value
 
 
 def _weight_map(index: Path) -> dict[str, str]:
@@ -197,20 +195,20 @@ def _weight_map(index: Path) -> dict[str, str]:
 def _check_places(index: Path, weight_map: Mapping[str, str], entries: Mapping[str, Entry]) -> None:
     for name, file in weight_map.items():
         if name not in entries or entries[name].file.name != file:
-            where = f"it is in {entries[name].file.name}" if name in entries else _meant(name, entries)
+            where = f"it is in {entries[name].file.name}" if name in entries else meant(name, entries)
             raise InputError(f"{index}: tensor {name!r} should be in {file}, which lacks it; {where}")
 
 
 def _header(file: Path) -> tuple[dict[str, Entry], dict[str, str]]:
     """The entries and the metadata of a file that the package found sound."""
     try:
-        with safe_open(file, framework="np"):
-            pass
-        with open(file, "rb") as content:
+        with open(file, "rb") as content:  # first, as the package calls whatever it may not read "no such file"
+            with safe_open(file, framework="np"):
+                pass
             length = int.from_bytes(content.read(LENGTH), "little")
             header = json.loads(content.read(length))
     except OSError as error:
-        raise InputError(f"cannot read {file}: {error}") from error
+        raise unreadable(file, error) from error
     except SafetensorError as error:
         raise InputError(f"{file}: {_damage(file)} ({error})") from error
     metadata = header.pop("__metadata__", None) or {}
@@ -233,18 +231,20 @@ def _damage(file: Path) -> str:
         return f"pickle, not safetensors: convert it with {CONVERT}"
     if first == b"version ":
         return "a git-lfs pointer in the place of the weights: fetch them with git lfs pull"
-    if size < LENGTH or size < LENGTH + length < LONGEST:
+    if size >= LENGTH and length > LONGEST:
+        return "not safetensors, or a corrupt header"
+    if size < LENGTH + length:
         return f"truncated: {size} bytes, which end inside the header"
     try:
         ends = [about["data_offsets"][1] for name, about in json.loads(header).items() if name != "__metadata__"]
         whole = LENGTH + length + max(ends, default=0)
-    except (ValueError, TypeError, LookupError, AttributeError):
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return "corrupt header"
-    if size == whole:
-        return "corrupt header"
-    return f"{'truncated' if size < whole else 'corrupt'}: {size} bytes, expected {whole}"
+    found = f"{size} bytes, expected {whole}"
+    return "corrupt header" if size == whole else f"{'truncated' if size < whole else 'corrupt'}: {found}"
 
 
-def _meant(name: str, known: Collection[str]) -> str:
+def meant(name: str, known: Collection[str]) -> str:
+    """`nearest`, cut short where the names of a large model would follow."""
     clause = nearest(name, known)
     return clause if len(clause) < 200 else f"{clause[:200]} … ({len(known)} in all)"

@@ -18,6 +18,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from interp_jax.data.paths_io import expanded
 from interp_jax.errors import InputError
 from interp_jax.results.atomic import explained, sync_directory, write_json
 from third_party.safetensors_io import DTYPES, INDEX, SINGLE
@@ -50,7 +51,7 @@ def write_checkpoint(
     Raises:
       InputError: a dtype that the format lacks, a name given twice, no tensor, or a directory that cannot be written.
     """
-    directory = Path(directory)
+    directory = expanded(directory)
     pairs = tensors.items() if isinstance(tensors, Mapping) else tensors
     with _staging(directory) as staging:
         if config is not None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from interp_jax.data.paths_io import expanded
 from interp_jax.errors import InputError
 
 STANDARD_LIBRARY = "stdlib"
@@ -34,7 +35,7 @@ def read_documents(path: str) -> list[Document]:
     if path == STANDARD_LIBRARY:
         root = Path(sysconfig.get_paths()["stdlib"])
         return [d for d in _texts(root) if d.name.endswith(".py")]
-    root = Path(path).expanduser()
+    root = expanded(path)
     if root.is_file():
         text = _read(root)
         if text is None:

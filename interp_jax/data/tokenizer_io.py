@@ -5,22 +5,22 @@ trained with a BOS misbehave without it, and with two of them. So what this post
 it on one stand-in token, and `encode` puts it, or what was asked for instead, around the ids of the text alone.
 """
 
-import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path
-from typing import Any
 
 import tokenizers
 
+from interp_jax.data.paths_io import expanded, read_json
+from interp_jax.data.tokenizer_file_io import FILE, explained, find_tokenizer, read_tokenizer
 from interp_jax.data.tokens import Batch, Positions, Tokens, pad, unpad
 from interp_jax.errors import InputError
 
-FILE = "tokenizer.json"
 NAMING = ("tokenizer_config.json", "special_tokens_map.json")  # what name special tokens, the first in force
 MODEL = "config.json"
-OTHER_FORMATS = ("*.model", "vocab.json", "vocab.txt")
+MOST_IDS = 1 << 32  # the package counts them in 32 bits
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,14 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     `add_bos_token` is not read: the post-processor decides.
 
     Raises:
-      InputError: no such file, not a tokenizer, another format, or a named special token that is not in the vocabulary.
+      InputError: no such file, not a tokenizer, another format, a post-processor that drops or repeats the text, or a named
+        special token that is not in the vocabulary.
     """
-    file = _find(Path(path).expanduser())
-    backend = _read_tokenizer(file)
+    file = find_tokenizer(expanded(path))
+    backend = read_tokenizer(file)
     backend.no_padding()
     backend.no_truncation()
-    prefix, suffix = _surroundings(backend)
+    prefix, suffix = _surroundings(backend, file)
     roles = (("bos", prefix[:1]), ("eos", suffix[-1:]), ("pad", ()))
     bos, eos, padding = (_special(role, backend, file, added) for role, added in roles)
     return Tokenizer(backend, str(file), bos, eos, padding, prefix, suffix)
@@ -121,6 +122,19 @@ def encode(
                 raise InputError(f"texts[{i}] has {len(row)} tokens, more than length = {length}: {hint}")
             rows[i] = [*row[: length - len(suffix)], *suffix]
     return pad(rows, side, length, tokenizer.fill)
+
+
+def ids_of(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """The ids of the texts alone, without special tokens around them.
+
+    Raises:
+      InputError: something that is no text, or that the tokenizer has no token for, not even an unknown one.
+    """
+    try:
+        with explained(f"{tokenizer.file}: cannot encode"):
+            return [list(e.ids) for e in tokenizer.backend.encode_batch(list(texts), add_special_tokens=False)]
+    except TypeError:  # also raised for a lone surrogate, which has no UTF-8
+        raise InputError("texts: each must be a string of characters that UTF-8 can write") from None
 
 
 def decode(
@@ -174,15 +188,12 @@ def _beginning(tokenizer: Tokenizer, bos: bool | None) -> list[int]:
 
 def _ids(tokenizer: Tokenizer, texts: Sequence[str], drop_bos: bool) -> list[list[int]]:
     """The ids of the texts alone, without the BOS that they begin with themselves if `drop_bos`."""
-    try:
-        rows = [e.ids for e in tokenizer.backend.encode_batch(list(texts), add_special_tokens=False)]
-    except TypeError:  # also raised for a lone surrogate, which has no UTF-8
-        raise InputError("texts: each must be a string of characters that UTF-8 can write") from None
+    rows = ids_of(tokenizer, texts)
     return [list(dropwhile(lambda i: i == tokenizer.bos, row)) for row in rows] if drop_bos else rows
 
 
 def _has(backend: tokenizers.Tokenizer, token: int) -> bool:
-    return token >= 0 and backend.id_to_token(token) is not None
+    return 0 <= token < MOST_IDS and backend.id_to_token(token) is not None
 
 
 def _piece(backend: tokenizers.Tokenizer, token: int) -> str:
@@ -193,55 +204,13 @@ def _piece(backend: tokenizers.Tokenizer, token: int) -> str:
     return twice[len(once) :] if twice.startswith(once) else once
 
 
-def _find(path: Path) -> Path:
-    """The tokenizer.json that `path` is or holds."""
-    if (path / FILE).is_file():
-        return path / FILE
-    if path.is_file() and path.suffix != ".model":
-        return path
-    if not path.exists():
-        raise InputError(f"{path}: no such file or directory (give a {FILE} or the directory that holds it)")
-    others = [path] if path.is_file() else [found for name in OTHER_FORMATS for found in sorted(path.glob(name))]
-    if not others:
-        raise InputError(f"{path}: the directory holds no {FILE}")
-    directory = str(others[0].parent)
-    convert = f"AutoTokenizer.from_pretrained({directory!r}).save_pretrained({directory!r})"
-    raise InputError(f"{others[0]}: is no {FILE}; convert it with the package transformers: {convert}")
-
-
-def _read_tokenizer(file: Path) -> tokenizers.Tokenizer:
-    try:
-        return tokenizers.Tokenizer.from_str(_read(file))
-    except InputError:
-        raise
-    except Exception as error:  # the package raises nothing narrower
-        _read_settings(file)  # says so if it is not even JSON
-        raise InputError(f"{file}: JSON, but not a tokenizer ({str(error).splitlines()[0]})") from None
-
-
-def _read_settings(file: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads(_read(file))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{file}: not JSON ({error})") from None
-    if not isinstance(settings, dict):
-        raise InputError(f"{file}: must be a JSON object")
-    return settings
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{file}: not JSON (it is not UTF-8)") from None
-
-
-def _surroundings(backend: tokenizers.Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _surroundings(backend: tokenizers.Tokenizer, file: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """What the post-processor puts before and after a text, seen on one token of another tokenizer: any text will do."""
     one = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="a")).encode("a")
     whole = backend.post_process(one)
+    if whole.special_tokens_mask.count(0) != 1:
+        times = f"{whole.special_tokens_mask.count(0)} times"
+        raise InputError(f"{file}: its post-processor puts the text there {times}; expected once")
     at = whole.special_tokens_mask.index(0)
     return tuple(whole.ids[:at]), tuple(whole.ids[at + 1 :])
 
@@ -249,8 +218,8 @@ def _surroundings(backend: tokenizers.Tokenizer) -> tuple[tuple[int, ...], tuple
 def _special(role: str, backend: tokenizers.Tokenizer, file: Path, added: tuple[int, ...]) -> int | None:
     """The id of the special token with this role ("bos", "eos" or "pad"); the post-processor adds `added` in its place."""
     # A file with a name of its own was not saved together with what lies beside it.
-    beside = {n: file.with_name(n) for n in (*NAMING, MODEL) if file.name == FILE and file.with_name(n).exists()}
-    settings = {name: _read_settings(path) for name, path in beside.items()}
+    beside = {n: file.with_name(n) for n in (*NAMING, MODEL) if file.name == FILE}
+    settings = {name: read_json(path) for name, path in beside.items() if os.path.lexists(path)}
     source = next((name for name in NAMING if f"{role}_token" in settings.get(name, {})), MODEL)
     if source == MODEL:
         found = None if added else settings.get(MODEL, {}).get(f"{role}_token_id")

@@ -286,12 +286,14 @@ def test_a_template_without_names_beside_it_names_its_bos(tmp_path):
         ({"tokenizer.json": b""}, r"tokenizer.json: not JSON"),
         ({"tokenizer.json": b"{'a': 1}"}, r"tokenizer.json: not JSON"),
         ({"tokenizer.json": b"\xff\xfe"}, r"tokenizer.json: not JSON"),
-        ({"tokenizer.json": b"[1]"}, r"tokenizer.json: must be a JSON object"),
+        ({"tokenizer.json": b"[1]"}, r"tokenizer.json: expected a JSON object"),
+        ({"tokenizer.json": b"[" * 100_000}, r"tokenizer.json: not JSON that can be read"),
         ({"tokenizer.json": b'{"model_type": "gpt2"}'}, r"tokenizer.json: JSON, but not a tokenizer"),
         ({"tokenizer_config.json": b"{"}, r"tokenizer_config.json: not JSON"),
         ({"tokenizer_config.json": b'{"bos_token": "<x>"}'}, r"tokenizer_config.json: its bos token '<x>' is not in"),
         ({"config.json": b'{"eos_token_id": 999}'}, r"config.json: its eos token 999 is not in the vocabulary"),
-        ({"config.json": b"[]"}, r"config.json: must be a JSON object"),
+        ({"config.json": b'{"bos_token_id": 1000000000000000000000000}'}, r"config.json: its bos token 1000000000000"),
+        ({"config.json": b"[]"}, r"config.json: expected a JSON object"),
     ],
 )
 def test_bad_files_are_named(tmp_path, files, words):
@@ -310,6 +312,54 @@ def test_a_missing_path_and_a_sentencepiece_file_are_named(tmp_path):
     (tmp_path / "spiece.model").write_bytes(b"\x0a")
     with pytest.raises(InputError, match=rf"spiece.model: is no tokenizer.json; .*from_pretrained\('{tmp_path}'\)"):
         load_tokenizer(tmp_path / "spiece.model")
+
+
+def test_a_tokenizer_that_is_no_file_is_named(tmp_path):
+    file = tmp_path / "tokenizer.json"
+    file.symlink_to("blob")
+    with pytest.raises(InputError, match=f"^cannot read {file}: a symbolic link to blob, which is missing$"):
+        load_tokenizer(tmp_path)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(InputError, match=f"^cannot read {file}: it is a directory$"):
+        load_tokenizer(tmp_path)
+    for path, words in (("", "the path is empty"), ("~nobody-of-this-name", "no such home"), ("x" * 5000, "too long")):
+        with pytest.raises(InputError, match=words):
+            load_tokenizer(path)
+
+
+TEMPLATE = {"type": "TemplateProcessing", "pair": [], "special_tokens": {}}
+TEXT, CLS = {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "[CLS]", "type_id": 0}}
+
+
+@pytest.mark.parametrize(
+    ("processor", "words"),
+    [
+        (TEMPLATE | {"single": [CLS, TEXT]}, r"adds the token '\[CLS\]', and does not say its ids"),
+        ({"type": "Sequence", "processors": [TEMPLATE | {"single": [CLS, TEXT]}]}, r"adds the token '\[CLS\]'"),
+        (TEMPLATE | {"single": []}, "puts the text there 0 times; expected once"),
+        (TEMPLATE | {"single": [TEXT, TEXT]}, "puts the text there 2 times; expected once"),
+        (TEMPLATE | {"single": 3}, "JSON, but not a tokenizer"),
+    ],
+)
+def test_post_processors_that_cannot_be_are_named(tmp_path, processor, words):
+    file = save(tmp_path, words_backend()) / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"post_processor": processor}))
+    with pytest.raises(InputError, match=f"^{file}: .*{words}"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_word_that_is_not_even_unknown_is_an_error(tmp_path):
+    backend = Tokenizer(models.WordLevel({"a": 0}, unk_token="[UNK]"))
+    with pytest.raises(InputError, match=r"tokenizer.json: cannot encode \(.*\[UNK\]"):
+        encode(load_tokenizer(save(tmp_path, backend)), ["b"])
+
+
+def test_ids_beyond_32_bits_are_no_tokens(gpt):
+    tokens = np.asarray([[5, 2**40]])
+    assert pieces(gpt, tokens)[0][1] == f"<unused {2**40}>"
+    with pytest.raises(InputError, match=f"has no token {2**40}; its ids end at 269"):
+        decode(gpt, tokens)
 
 
 @pytest.mark.parametrize(

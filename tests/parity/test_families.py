@@ -1,6 +1,6 @@
-"""Every architecture against the reference: output, every site that it shows, gradients, caches, bfloat16; and faults are seen.
+"""Every architecture against the reference: output, every site that it shows, gradients, caches.
 
-What is measured is explained in `third_party/huggingface/parity/`.
+What is measured is explained in `third_party/huggingface/parity/`; `test_faults.py` shows that it would notice a fault.
 """
 
 import jax
@@ -97,46 +97,6 @@ def test_cached(name, written):
         reference = their_cached(theirs.read_model(case, written(name), torch.float64), batch, cfg, cuts)
     assert comparison.error(np.asarray(mine)[batch.real], reference[batch.real]) <= BARS["float64"]
     assert comparison.error(whole[batch.real], reference[batch.real]) <= BARS["float64"]
-
-
-# --- the suite catches faults
-
-
-def swapped_heads(attn, name):
-    return attn | {name: attn[name].at[:, [0, 1]].set(attn[name][:, [1, 0]])}
-
-
-def attention_fault(change):
-    return lambda p: p | {"blocks": p["blocks"] | {"attn": change(p["blocks"]["attn"])}}
-
-
-def mlp_fault(change):
-    return lambda p: p | {"blocks": p["blocks"] | {"mlp": change(p["blocks"]["mlp"])}}
-
-
-FAULTS = {
-    "two heads of W_Q swapped": attention_fault(lambda attn: swapped_heads(attn, "W_Q")),
-    "two heads of W_V swapped": attention_fault(lambda attn: swapped_heads(attn, "W_V")),
-    "two heads of W_O swapped": attention_fault(lambda attn: swapped_heads(attn, "W_O")),
-    "b_V dropped": attention_fault(lambda attn: attn | {"b_V": attn["b_V"] * 0}),
-    "b_out dropped": mlp_fault(lambda mlp: mlp | {"b_out": mlp["b_out"] * 0}),
-    "gate and up swapped": mlp_fault(lambda mlp: mlp | {"W_gate": mlp["W_in"], "W_in": mlp["W_gate"]}),
-    "norms swapped": lambda p: p | {"blocks": p["blocks"] | {"ln1": p["blocks"]["ln2"], "ln2": p["blocks"]["ln1"]}},
-}
-
-
-@pytest.mark.parametrize("name", PLAIN)
-def test_faults_are_caught(name, written):
-    params = huggingface.load(written(name))[0]["blocks"]
-    caught = 0
-    for what, fault in FAULTS.items():
-        part = "attn" if what.startswith("b_V") else "mlp"
-        needed = {"b_V dropped": "b_V", "b_out dropped": "b_out", "gate and up swapped": "W_gate"}.get(what)
-        if needed is None or needed in params[part]:
-            errors = comparison.errors(CASES[name], written(name), "float32", fault=fault)
-            assert errors[OUTPUT] > 100 * BARS["float32"], what
-            caught += 1
-    assert caught >= 5
 
 
 # --- what is stored

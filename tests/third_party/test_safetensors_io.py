@@ -254,7 +254,10 @@ DAMAGE = {
     "unknown dtype": (lambda _: raw({"w": ENTRY | {"dtype": "F33"}}, b"\0" * 8), "corrupt header .*F33"),
     "wrong shape": (lambda _: raw({"w": ENTRY | {"shape": [3]}}, b"\0" * 8), "corrupt header .*shape"),
     "overlap": (lambda _: raw({"v": ENTRY, "w": ENTRY}, b"\0" * 8), "corrupt header"),
-    "length of nonsense": (lambda good: b"\xff" * 8 + good[8:], "corrupt header"),
+    "nested too deeply": (lambda _: raw(b'{"w":' + b"[" * 50_000, b"\0" * 8), "corrupt header"),
+    "length of nonsense": (lambda good: b"\xff" * 8 + good[8:], "not safetensors, or a corrupt header"),
+    "another format": (lambda _: b"GGUF" + b"\0" * 90, "not safetensors, or a corrupt header"),
+    "text": (lambda _: b"<!doctype html>" * 9, "not safetensors, or a corrupt header"),
     "pickle": (lambda _: pickle.dumps({"wte.weight": np.zeros(9)}), "pickle, not safetensors: convert it with https"),
     "git-lfs": (lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a git-lfs pointer"),
 }
@@ -321,6 +324,13 @@ def test_index_and_shards_that_contradict_each_other(tmp_path):
     )
     for outside in ("../w.safetensors", "", 3):
         assert "tensor 'w0' should be in a file beside the index" in listing(w0=outside)
+    for name, reason in (
+        ("..", "it is a directory"),
+        ("x" * 5000, "file name too long"),
+        ("a\0b", "embedded null byte"),
+    ):
+        assert listing(w0=name).endswith(f", {reason}")
+    assert listing(w0="a\nb") == rf"{index}: it lists the shard 'a\nb', which is missing from {tmp_path}"
     index.write_text(json.dumps(good))
     shutil.copy(tmp_path / first, tmp_path / second)
     assert refusal(open_checkpoint, tmp_path) == f"{index}: tensor 'w0' is in both {first} and {second}"
@@ -332,6 +342,62 @@ def test_index_and_shards_that_contradict_each_other(tmp_path):
     assert f"{index}: not JSON: " in refusal(open_checkpoint, tmp_path)
     index.write_text("{}")
     assert f"{index}: expected an object weight_map" in refusal(open_checkpoint, tmp_path)
+
+
+def test_a_file_that_cannot_be_read_says_why(tmp_path):
+    """Of what the hub's cache holds, files are links, and what they lead to may have been cleared away."""
+    small(tmp_path)
+    for name, open_it in (("config.json", read_config), (SINGLE, open_checkpoint)):
+        file = tmp_path / name
+        file.unlink()
+        file.symlink_to("../blobs/0")
+        assert refusal(open_it, tmp_path) == f"cannot read {file}: a symbolic link to ../blobs/0, which is missing"
+        file.unlink()
+        file.mkdir()
+        assert refusal(open_it, tmp_path) == f"cannot read {file}: it is a directory"
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for open_it in (open_checkpoint, resolve):
+        assert refusal(open_it, tmp_path / "loop") == f"{tmp_path / 'loop'}: too many levels of symbolic links"
+        assert refusal(open_it, "x" * 5000).endswith("…: file name too long")
+        assert refusal(open_it, "~nobody-of-this-name/x") == "~nobody-of-this-name/x: there is no such home directory"
+        assert refusal(open_it, "") == "the path is empty"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_file_that_may_not_be_read_says_so(tmp_path):
+    small(tmp_path)
+    (tmp_path / SINGLE).chmod(0)
+    assert refusal(open_checkpoint, tmp_path) == f"cannot read {tmp_path / SINGLE}: permission denied"
+    tmp_path.chmod(0)
+    try:
+        assert refusal(open_checkpoint, tmp_path) == f"cannot read {tmp_path / SINGLE}: permission denied"
+        assert refusal(read_config, tmp_path) == f"cannot read {tmp_path / 'config.json'}: permission denied"
+        assert refusal(resolve, tmp_path / "model") == f"{tmp_path / 'model'}: permission denied"
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_file_that_changed_since_it_was_opened_is_named(tmp_path):
+    small(tmp_path)
+    first, second, file = open_checkpoint(tmp_path), open_checkpoint(tmp_path), tmp_path / SINGLE
+    file.write_bytes(file.read_bytes()[:300])
+    assert f"{file}: tensor 'wte.weight' of shape [20, 4] cannot be read: " in refusal(first.read, "wte.weight")
+    file.unlink()
+    assert f"cannot read {file}: no such file" in refusal(second.read, "wte.weight")
+
+
+@pytest.mark.parametrize("shape", [[1] * 80, [0, 2**62]])
+def test_a_shape_that_numpy_does_not_have_is_named(tmp_path, shape):
+    file = tmp_path / SINGLE
+    size = 0 if 0 in shape else 4
+    file.write_bytes(raw({"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}}, b"\0" * size))
+    assert f"{file}: tensor 'w' of shape [{shape[0]}, " in refusal(open_checkpoint(tmp_path).read, "w")
+
+
+def test_home_is_home_when_writing_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    small("~/model")
+    assert open_checkpoint("~/model").names() == sorted(GPT2) and os.listdir(tmp_path) == ["model"]
 
 
 def test_config(tmp_path):
@@ -454,7 +520,7 @@ def test_a_local_path_is_taken_as_it_is(tmp_path, monkeypatch):
     assert "has no revision 'step3000'" in refusal(resolve, "org/name", "step3000")
 
 
-@pytest.mark.parametrize("reference", ["./runs/gpt2-smal", "gpt2-smal", "runs/2024/gpt2", "/runs/gpt2", "a b/c", ""])
+@pytest.mark.parametrize("reference", ["./runs/gpt2-smal", "gpt2-smal", "runs/2024/gpt2", "/runs/gpt2", "a b/c"])
 def test_a_mistyped_path_is_no_hub_id(tmp_path, monkeypatch, reference):
     (tmp_path / "runs" / "gpt2-small").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)

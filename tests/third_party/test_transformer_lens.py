@@ -287,7 +287,14 @@ def test_defaults_are_those_of_transformer_lens():
         ({"original_architecture": "Olmo2ForCausalLM"}, "original_architecture"),
         ({"original_architecture": "BertForMaskedLM", "attention_dir": "bidirectional"}, "model.activation = 'relu'"),
         ({"use_local_attn": True, "window_size": 3, "attn_types": ["near"]}, "attn_types"),
-        ({"d_model": None}, "no field 'd_model'"),
+        ({"d_model": None}, "d_model = null: it is needed"),
+        ({"n_layers": 10**9}, "n_layers = 1000000000: expected at most 10000"),
+        ({"n_heads": 0}, "n_heads = 0: expected a whole number from 1"),
+        ({"n_key_value_heads": 0}, "n_key_value_heads = 0: expected a whole number from 1"),
+        ({"use_local_attn": True, "window_size": 3, "attn_types": [["local"]]}, "attn_types"),
+        ({"original_architecture": ["BertForMaskedLM"]}, "original_architecture"),
+        ({"output_logits_soft_cap": float("nan")}, "output_logits_soft_cap = NaN: expected a finite number"),
+        ({"attn_scores_soft_cap": float("inf")}, "attn_scores_soft_cap = Infinity: expected a finite number"),
     ],
 )
 def test_configurations_that_are_not_handled_are_refused(change, message):
@@ -317,6 +324,24 @@ def faulty(name, value):
             "'blocks.2.attn.W_O' of shape .4, 4, 12. is none of this model's",
         ),
         (MLP, "embed.W_E", np.ones((12, 12)), "'embed.W_E' has shape .12, 12., expected .11, 12."),
+        (
+            MLP,
+            "blocks.1.attn.W_Q",
+            np.ones((2, 12, 4)),
+            "'blocks.1.attn.W_Q' has shape .2, 12, 4., expected .4, 12, 4.",
+        ),
+        (
+            MLP,
+            "embed.W_E",
+            np.ones((11, 12), np.int8),
+            "'embed.W_E' of shape .11, 12. is int8, expected a floating-point",
+        ),
+        (
+            MLP,
+            "blocks.1.mlp.b_in",
+            np.ones(16, np.float16),
+            "is float16, but 'blocks.0.mlp.b_in' is float32: .* give a dtype",
+        ),
         (FAMILY["grouped, tied"], "unembed.W_U", np.ones((12, 11)), "'unembed.W_U' is not 'embed.W_E' transposed"),
         (
             FAMILY["grouped, tied"],
@@ -343,6 +368,16 @@ def test_a_tensor_that_does_not_fit_is_one_clear_error(cfg, name, value, message
     with pytest.raises(InputError, match=message) as caught:
         transformer_lens.load(tmp_path, cfg)
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_is_not_a_number_is_read_as_it_is(tmp_path):
+    def change(tensors):
+        tensors["embed.W_E"][3] = np.nan
+        tensors["unembed.W_U"][:, 3] = np.nan
+
+    cfg = FAMILY["grouped, tied"]
+    written(tmp_path, cfg, change)
+    assert np.isnan(transformer_lens.load(tmp_path, cfg)["embed"]["W_E"][3]).all()
 
 
 def test_parameters_that_do_not_fit_are_refused(tmp_path):

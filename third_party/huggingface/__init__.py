@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 
 from interp_jax.errors import InputError, nearest
 from interp_jax.models.config import TransformerConfig
-from third_party.hub_io import CONFIG, read_config, resolve
+from third_party.hub_io import CONFIG, config_file, read_config, resolve
 from third_party.huggingface import bert, gemma2, gemma3, gpt2, gpt_neox, llama, mistral, phi3, qwen2, qwen3
 from third_party.huggingface.adapter import Adapter
 from third_party.huggingface.fields import Fields
@@ -80,11 +80,12 @@ def load(
         JAX's default device.
 
     Raises:
-      InputError: no such model; a configuration that is not handled; a tensor that is missing, unknown or of another shape.
+      InputError: no such model; a configuration that is not handled; a tensor that is missing, unknown, of another shape or
+        of no floating-point dtype; or layers of several dtypes, and none is asked for.
     """
     path = resolve(reference, revision)
     config_json = read_config(path)
-    file = str((path if path.is_dir() else path.parent) / CONFIG)
+    file = str(config_file(path))
     adapter, cfg = adapter_for(config_json, file), configure(config_json, file)
     with open_checkpoint(path) as checkpoint:
         return read_params(checkpoint, adapter, cfg, dtype, sharding), cfg

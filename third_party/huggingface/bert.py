@@ -7,7 +7,7 @@ import functools
 
 from interp_jax.models.config import TransformerConfig
 from third_party.huggingface.adapter import Adapter
-from third_party.huggingface.fields import ACTIVATIONS, Fields
+from third_party.huggingface.fields import ACTIVATIONS, MOST_LAYERS, Fields
 from third_party.huggingface.layouts import Entry, entry, head_biases, linear, reading_heads, same, writing_heads
 
 PREFIX = "bert."
@@ -16,14 +16,13 @@ HEAD = "cls.predictions."
 
 def configure(fields: Fields, head: str) -> TransformerConfig:
     """The family member that `BertModel` (head "none") or `BertForMaskedLM` ("mlm") is."""
-    n_heads, d_model = fields.integer("num_attention_heads"), fields.integer("hidden_size")
     fields.only("is_decoder", False)
     fields.only("position_embedding_type", "absolute")
     return TransformerConfig(
-        n_layers=fields.integer("num_hidden_layers"),
-        d_model=d_model,
-        n_heads=n_heads,
-        d_head=d_model // n_heads,
+        n_layers=fields.integer("num_hidden_layers", most=MOST_LAYERS),
+        d_model=fields.integer("hidden_size"),
+        n_heads=fields.integer("num_attention_heads"),
+        d_head=fields.head_width("num_attention_heads", "hidden_size"),
         d_mlp=fields.integer("intermediate_size"),
         d_vocab=fields.integer("vocab_size"),
         d_types=fields.integer("type_vocab_size", 2),

@@ -6,7 +6,7 @@ model.embed_tokens · model.layers.{l}.(input_layernorm, self_attn, post_attenti
 from typing import Any
 
 from interp_jax.models.config import TransformerConfig
-from third_party.huggingface.fields import ACTIVATIONS, Fields
+from third_party.huggingface.fields import ACTIVATIONS, MOST_LAYERS, Fields
 from third_party.huggingface.layouts import (
     Entry,
     Layout,
@@ -38,13 +38,17 @@ def read_shape(fields: Fields, d_head: int | None = None) -> dict[str, Any]:
 
     `d_head` is what a missing head_dim means; by default d_model / n_heads.
     """
-    n_heads, d_model = fields.integer("num_attention_heads"), fields.integer("hidden_size")
+    n_heads = fields.integer("num_attention_heads")
+    if fields.get("head_dim") is not None or d_head is not None:
+        d_head = fields.integer("head_dim", d_head)
+    else:
+        d_head = fields.head_width("num_attention_heads", "hidden_size")
     return {
-        "n_layers": fields.integer("num_hidden_layers"),
-        "d_model": d_model,
+        "n_layers": fields.integer("num_hidden_layers", most=MOST_LAYERS),
+        "d_model": fields.integer("hidden_size"),
         "n_heads": n_heads,
         "n_kv_heads": fields.integer("num_key_value_heads", n_heads),
-        "d_head": fields.integer("head_dim", d_head or d_model // n_heads),
+        "d_head": d_head,
         "d_mlp": fields.integer("intermediate_size"),
         "d_vocab": fields.integer("vocab_size"),
         "norm": "rms",
@@ -72,7 +76,7 @@ def read_windows(fields: Fields, n_layers: int, usual: list[bool]) -> dict[str, 
     window, types = fields.get("sliding_window"), fields.get("layer_types")
     local = usual
     if types is not None:
-        if not isinstance(types, list) or len(types) != n_layers or not set(types) <= set(LAYER_TYPES):
+        if not isinstance(types, list) or len(types) != n_layers or not set(map(str, types)) <= set(LAYER_TYPES):
             raise fields.refused("layer_types", f"not handled; expected {n_layers} of {', '.join(LAYER_TYPES)}")
         local = [LAYER_TYPES[kind] for kind in types]
     if not any(local):

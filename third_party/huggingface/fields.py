@@ -8,12 +8,16 @@ versions 4 and 5.
 """
 
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from interp_jax.data.paths_io import shown
 from interp_jax.errors import InputError, nearest
 
 Chosen = TypeVar("Chosen")
+LARGEST = 2**31 - 1  # sizes and positions are 32-bit on a device
+MOST_LAYERS = 10_000  # each has names of its own, which are listed
 
 INERT = frozenset(
     # what the file says about itself
@@ -77,19 +81,28 @@ class Fields:
         value = self.content.get(name)
         return default if value is None else value
 
-    def integer(self, name: str, default: int | None = None) -> int:
-        """A whole number ≥ 1, or `default`; without one, the field is needed."""
+    def integer(self, name: str, default: int | None = None, least: int = 1, most: int = LARGEST) -> int:
+        """A whole number from `least` to `most`, or `default`; without one, the field is needed."""
         value = self._needed(name, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self.refused(name, "expected a whole number from 1")
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise self.refused(name, f"expected a whole number from {least}")
+        if value > most:
+            raise self.refused(name, f"expected at most {most}")
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
         """A positive number, or `default`; without one, the field is needed."""
         value = self._needed(name, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        if not is_positive(value):
             raise self.refused(name, "expected a positive number")
         return float(value)
+
+    def head_width(self, heads: str, width: str) -> int:
+        """The dimensions of each head, where the heads share all of `width`."""
+        n, dims = self.integer(heads), self.integer(width)
+        if dims % n:
+            raise self.refused(heads, f"must divide {width} = {dims}")
+        return dims // n
 
     def flag(self, name: str, default: bool) -> bool:
         """True or false, or `default`."""
@@ -126,14 +139,21 @@ class Fields:
     def refused(self, name: str, why: str = "not handled") -> InputError:
         """The error about a field's value."""
         value = json.dumps(self.content.get(name), default=str)
-        shown = value if len(value) <= 60 else value[:57] + "..."
-        return InputError(f"{self.file}: {self.within}{name} = {shown}: {why}")
+        brief = value if len(value) <= 60 else value[:57] + "..."
+        return InputError(f"{self.file}: {self.within}{shown(name)[:60]} = {brief}: {why}")
 
     def _needed(self, name: str, default: Any) -> Any:
         value = self.get(name, default)
+        if value is None and name in self.content:
+            raise self.refused(name, "it is needed")
         if value is None:
             raise InputError(f"{self.file}: no field {self.within + name!r}; {nearest(name, self.content)}")
         return value
+
+
+def is_positive(value: Any) -> bool:
+    """Whether it is a number above 0, and finite."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
 
 
 def same(value: Any, other: Any) -> bool:

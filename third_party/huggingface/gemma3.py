@@ -37,7 +37,9 @@ def read_bases(fields: Fields, d_head: int) -> dict[str, Any]:
     if both is None:
         old = read_rotary(fields, d_head, n_context, default_base=GLOBAL_BASE)
         return old.settings() | {"local_rotary_base": fields.number("rope_local_base_freq", LOCAL_BASE)}
-    if not isinstance(both, dict) or not set(both) <= set(decoders.LAYER_TYPES):
+    if not isinstance(both, dict) or not all(
+        kind in decoders.LAYER_TYPES and isinstance(settings, dict | None) for kind, settings in both.items()
+    ):
         raise fields.refused("rope_parameters", f"not handled; expected {' and '.join(decoders.LAYER_TYPES)}")
     fields.only("rope_scaling", None)
     parts = [

@@ -2,7 +2,7 @@
 
 from interp_jax.models.config import TransformerConfig
 from third_party.huggingface.adapter import Adapter
-from third_party.huggingface.fields import ACTIVATIONS, Fields
+from third_party.huggingface.fields import ACTIVATIONS, MOST_LAYERS, Fields
 from third_party.huggingface.layouts import (
     Entry,
     entry,
@@ -23,10 +23,10 @@ def configure(fields: Fields) -> TransformerConfig:
     fields.only("reorder_and_upcast_attn", False)
     fields.ignore("n_ctx", "_num_labels")
     return TransformerConfig(
-        n_layers=fields.integer("n_layer"),
+        n_layers=fields.integer("n_layer", most=MOST_LAYERS),
         d_model=d_model,
         n_heads=n_heads,
-        d_head=d_model // n_heads,
+        d_head=fields.head_width("n_head", "n_embd"),
         d_mlp=fields.integer("n_inner", 4 * d_model),
         d_vocab=fields.integer("vocab_size"),
         n_context=fields.integer("n_positions"),

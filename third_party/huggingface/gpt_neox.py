@@ -5,7 +5,7 @@ Positions turn part of a head. Queries, keys and values are fused head by head.
 
 from interp_jax.models.config import TransformerConfig
 from third_party.huggingface.adapter import Adapter
-from third_party.huggingface.fields import ACTIVATIONS, Fields
+from third_party.huggingface.fields import ACTIVATIONS, MOST_LAYERS, Fields
 from third_party.huggingface.layouts import (
     Entry,
     entry,
@@ -21,22 +21,22 @@ from third_party.huggingface.rotary import read_rotary
 
 def configure(fields: Fields) -> TransformerConfig:
     """The family member that `GPTNeoXForCausalLM` is."""
-    n_heads, d_model = fields.integer("num_attention_heads"), fields.integer("hidden_size")
+    d_head = fields.head_width("num_attention_heads", "hidden_size")
     fields.only("attention_bias", True)
     fields.ignore("is_decoder")
     rotary = read_rotary(
         fields,
-        d_model // n_heads,
+        d_head,
         fields.integer("max_position_embeddings"),
         theta="rotary_emb_base",
         partial="rotary_pct",
         default_partial=0.25,
     )
     return TransformerConfig(
-        n_layers=fields.integer("num_hidden_layers"),
-        d_model=d_model,
-        n_heads=n_heads,
-        d_head=d_model // n_heads,
+        n_layers=fields.integer("num_hidden_layers", most=MOST_LAYERS),
+        d_model=fields.integer("hidden_size"),
+        n_heads=fields.integer("num_attention_heads"),
+        d_head=d_head,
         d_mlp=fields.integer("intermediate_size"),
         d_vocab=fields.integer("vocab_size"),
         activation=fields.choice("hidden_act", ACTIVATIONS, "gelu"),

@@ -17,7 +17,7 @@ def configure(fields: Fields) -> TransformerConfig:
 
 def read_upper_windows(fields: Fields, n_layers: int) -> dict[str, Any]:
     """A window from layer `max_window_layers` on, unless the types of the layers are listed; none unless it is used."""
-    first = fields.get("max_window_layers", 28)
+    first = fields.integer("max_window_layers", 28, least=0)
     if fields.flag("use_sliding_window", False):
         return decoders.read_windows(fields, n_layers, [layer >= first for layer in range(n_layers)])
     fields.ignore("sliding_window")

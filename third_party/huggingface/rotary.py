@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from interp_jax.errors import InputError
-from third_party.huggingface.fields import Fields
+from third_party.huggingface.fields import Fields, is_positive
+
+WIDEST = 1 << 16  # dimensions of a head: more than any has
 
 
 class Rotary(NamedTuple):
@@ -83,14 +84,21 @@ def read_rotary(
 def scaled(settings: Fields, d_head: int, n_context: int, default_base: float) -> Rotary:
     """The rotary positions that one object of settings describes."""
     base = settings.number("rope_theta", default_base)
-    dims = int(d_head * settings.number("partial_rotary_factor", 1.0))
-    plain = Plain(base, dims, base ** (-np.arange(0, dims, 2) / max(dims, 1)), n_context)
+    dims = int(min(d_head * settings.number("partial_rotary_factor", 1.0), WIDEST + 1))
+    if not 2 <= dims <= min(d_head, WIDEST):
+        why = f"{dims} of a head's {d_head} dimensions would turn; expected 2 to {min(d_head, WIDEST)}"
+        raise settings.refused("partial_rotary_factor", why)
+    plain = Plain(base, dims, base ** (-np.arange(0, dims, 2) / dims), n_context)
     kind = settings.get("rope_type", settings.get("type", "default"))
     settings.ignore("type")
-    if kind not in SCALINGS:
+    if not isinstance(kind, str) or kind not in SCALINGS:
         raise settings.refused("rope_type" if "rope_type" in settings.content else "type")
     factors, gain, n_context = SCALINGS[kind](settings, plain)
     settings.finish()
+    with np.errstate(over="ignore"):
+        turning = np.float32(plain.frequency) * np.float32(factors if len(factors) else 1.0)
+    if not np.isfinite(turning).all():
+        raise settings.refused("rope_theta", "with its scaling, positions would turn infinitely fast")
     return Rotary(base, 0 if dims == d_head else dims, tuple(map(float, factors)), gain, n_context)
 
 
@@ -117,6 +125,8 @@ def _llama3(settings: Fields, plain: Plain) -> Scaled:
 
 
 def _yarn(settings: Fields, plain: Plain) -> Scaled:
+    if plain.base == 1:
+        raise settings.refused("rope_theta", "all pairs turn alike, which yarn cannot scale")
     context = settings.integer("original_max_position_embeddings", plain.n_context)
     factor = settings.number("factor", plain.n_context / context)
     fast, slow = settings.number("beta_fast", 32), settings.number("beta_slow", 1)
@@ -132,18 +142,18 @@ def _yarn_gain(settings: Fields, factor: float) -> float:
     def gain(weight: float) -> float:
         return 0.1 * weight * math.log(factor) + 1 if factor > 1 else 1.0
 
-    over, under = settings.get("mscale"), settings.get("mscale_all_dim")
+    over, under = (settings.number(name) if settings.get(name) else 0.0 for name in ("mscale", "mscale_all_dim"))
     usual = gain(over) / gain(under) if over and under else gain(1)
     return settings.number("attention_factor", usual)
 
 
 def _longrope(settings: Fields, plain: Plain) -> Scaled:
-    context = settings.integer("original_max_position_embeddings", plain.n_context)
+    context = settings.integer("original_max_position_embeddings", plain.n_context, least=2)
     factor = settings.number("factor", plain.n_context / context)
     usual = math.sqrt(1 + math.log(factor) / math.log(context)) if factor > 1 else 1.0
     short = settings.get("short_factor", [])
-    if not isinstance(short, list) or len(short) != len(plain.frequency):
-        raise InputError(f"{settings.file}: rope_parameters.short_factor: expected {len(plain.frequency)} numbers")
+    if not isinstance(short, list) or len(short) != len(plain.frequency) or not all(map(is_positive, short)):
+        raise settings.refused("short_factor", f"expected {len(plain.frequency)} positive numbers")
     settings.ignore("long_factor")
     gain = settings.number("attention_factor", usual)
     return 1 / np.array(short, np.float64), gain, min(context, plain.n_context)

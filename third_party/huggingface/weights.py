@@ -12,10 +12,11 @@ from interp_jax.errors import InputError, nearest
 from interp_jax.models.config import TransformerConfig
 from third_party.huggingface.adapter import Adapter
 from third_party.placement import stack_to_device, to_device
-from third_party.safetensors_io import Checkpoint
+from third_party.safetensors_io import Checkpoint, meant
 
 Params = dict[str, Any]
 Shardings = Sharding | Callable[[str, tuple[int, ...]], Sharding | None] | None
+ROWS = 4096  # of two large tensors, compared at once
 
 
 def read_params(
@@ -28,16 +29,19 @@ def read_params(
     """The parameters in a checkpoint; every tensor in it is either read, or known to hold none.
 
     Raises:
-      InputError: a tensor that is missing, of another shape than the configuration says, or unknown.
+      InputError: a tensor that is missing, of another shape than the configuration says, unknown, or of no floating-point
+        dtype; or layers of several dtypes, and none is asked for.
     """
     names = _match(checkpoint, adapter, cfg)
     views: dict[str, list[np.ndarray]] = {}
     layered: dict[str, bool] = {}
+    first: dict[str, str] = {}  # a parameter's first tensor
     for name, (row, layer) in adapter.tensors(cfg).items():
         if name not in names:
             raise _missing(checkpoint, name, row.layout.shape)
         parts = row.layout.split(checkpoint.expect(names[name], row.layout.shape))
         for path, part in zip(row.paths, parts, strict=True):
+            check_dtype(checkpoint, names[name], first.setdefault(path, names[name]), dtype)
             views.setdefault(path, []).append(part)
             layered[path] = layer is not None
     params: Params = {"unembed": {}}
@@ -48,6 +52,18 @@ def read_params(
         placed = stack_to_device(arrays, dtype, where) if layered[path] else to_device(arrays[0], dtype, where)
         put(params, path, placed)
     return params
+
+
+def check_dtype(checkpoint: Checkpoint, name: str, first: str, wanted: DTypeLike | None) -> None:
+    """Raise `InputError` for a tensor that holds no floating-point numbers, or not those of the parameter's first layer."""
+    dtype, expected = checkpoint.dtype(name), checkpoint.dtype(first)
+    where = f"{checkpoint.file(name)}: tensor {name!r} of shape {list(checkpoint.shape(name))} is {dtype}"
+    if wanted is not None and not jax.numpy.issubdtype(wanted, np.floating):
+        raise InputError(f"dtype = {np.dtype(wanted)}: parameters are of a floating-point dtype")
+    if not jax.numpy.issubdtype(dtype, np.floating):
+        raise InputError(f"{where}, expected a floating-point dtype")
+    if wanted is None and dtype != expected:
+        raise InputError(f"{where}, but {first!r} is {expected}: layers are one array, so give a dtype for all")
 
 
 def published(params: Params, adapter: Adapter, cfg: TransformerConfig) -> Iterator[tuple[str, np.ndarray]]:
@@ -106,7 +122,7 @@ def _match(checkpoint: Checkpoint, adapter: Adapter, cfg: TransformerConfig) -> 
             shape = list(checkpoint.shape(name))
             raise InputError(
                 f"{checkpoint.file(name)}: tensor {name!r} of shape {shape} is unknown in {adapter.architecture};"
-                f" {nearest(name, known)}"
+                f" {meant(name, known)}"
             )
     for name, original in doubles.items():
         _check_tie(checkpoint, name, names.get(original))
@@ -114,7 +130,12 @@ def _match(checkpoint: Checkpoint, adapter: Adapter, cfg: TransformerConfig) -> 
 
 
 def _check_tie(checkpoint: Checkpoint, name: str, original: str | None) -> None:
-    if original is not None and not np.array_equal(checkpoint.read(name), checkpoint.read(original)):
+    if original is None:
+        return
+    theirs = checkpoint.read(original)
+    mine = checkpoint.expect(name, theirs.shape)
+    pieces = (slice(start, start + ROWS) for start in range(0, len(theirs), ROWS))
+    if not all(np.array_equal(mine[piece], theirs[piece], equal_nan=True) for piece in pieces):
         raise InputError(
             f"{checkpoint.file(name)}: tensor {name!r} differs from {original!r}, to which tie_word_embeddings ties it"
         )
@@ -122,7 +143,7 @@ def _check_tie(checkpoint: Checkpoint, name: str, original: str | None) -> None:
 
 def _missing(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) -> InputError:
     return InputError(
-        f"{checkpoint.path}: no tensor {name!r}, expected with shape {list(shape)}; {nearest(name, checkpoint.entries)}"
+        f"{checkpoint.path}: no tensor {name!r}, expected with shape {list(shape)}; {meant(name, checkpoint.entries)}"
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from jax.typing import DTypeLike
 
+from interp_jax.data.paths_io import expanded
 from interp_jax.models.config import TransformerConfig
 from third_party import hub_io
 from third_party.huggingface.weights import Params, Shardings
@@ -49,9 +50,8 @@ def read_config(directory: str | Path) -> TransformerConfig:
     Raises:
       InputError: there is none, or it has a field that is not handled.
     """
-    path = Path(directory).expanduser()
-    file = (path if path.is_dir() else path.parent) / hub_io.CONFIG
-    return config_from(hub_io.read_config(path), str(file))
+    path = expanded(directory)
+    return config_from(hub_io.read_config(path), str(hub_io.config_file(path)))
 
 
 def load(
@@ -66,8 +66,8 @@ def load(
       sharding: of all parameters, or a function of a parameter's path ("blocks/attn/W_Q") and shape.
 
     Raises:
-      InputError: TransformerLens cannot express `cfg`; a tensor is missing, unknown, of another shape, not zero where it has
-        to be, or not the embedding where that is tied.
+      InputError: TransformerLens cannot express `cfg`; a tensor is missing, unknown, of another shape or of no floating-point
+        dtype, not zero where it has to be, or not the embedding where that is tied; or layers have several dtypes.
     """
     config_of(cfg)
     with open_checkpoint(path) as checkpoint:

@@ -4,12 +4,13 @@ A field that is neither handled nor known to change nothing that is computed (`I
 versions 2 and 3.
 """
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from interp_jax.errors import InputError
 from interp_jax.models.config import TransformerConfig
-from third_party.huggingface.fields import Fields
+from third_party.huggingface.fields import MOST_LAYERS, Fields
 from third_party.huggingface.rotary import scaled
 from third_party.transformer_lens.config_writing import ENCODER, config_of
 
@@ -66,8 +67,8 @@ def config_from(settings: Mapping[str, Any], file: str = "config.json") -> Trans
     for name, allowed in ONLY.items():
         fields.only(name, *allowed)
     fields.ignore(*INERT)
-    architecture = fields.get("original_architecture")
-    if architecture in ELSEWHERE:
+    architecture = fields.get("original_architecture", "")
+    if not isinstance(architecture, str) or architecture in ELSEWHERE:
         raise fields.refused("original_architecture")
     norm = _norm(fields)
     described = {
@@ -103,11 +104,12 @@ def _sizes(fields: Fields) -> dict[str, Any]:
     n_heads = d_model // d_head if fields.get("n_heads", -1) == -1 else fields.integer("n_heads")
     d_mlp = fields.integer("d_mlp", 4 * d_model)
     attention_only = fields.flag("attn_only", False)
+    grouped = fields.get("n_key_value_heads") is not None
     return {
-        "n_layers": fields.integer("n_layers"),
+        "n_layers": fields.integer("n_layers", most=MOST_LAYERS),
         "d_model": d_model,
         "n_heads": n_heads,
-        "n_kv_heads": fields.integer("n_key_value_heads", n_heads) if fields.get("n_key_value_heads") else 0,
+        "n_kv_heads": fields.integer("n_key_value_heads") if grouped else 0,
         "d_head": d_head,
         "d_mlp": 0 if attention_only else d_mlp,
         "d_vocab": d_vocab,
@@ -143,8 +145,8 @@ def _attention(fields: Fields) -> dict[str, Any]:
 def _limit(fields: Fields, name: str) -> float:
     """A cap; whatever is not positive means none."""
     value = fields.get(name, -1.0)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise fields.refused(name, "expected a number")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
+        raise fields.refused(name, "expected a finite number")
     return float(max(value, 0.0))
 
 
@@ -152,7 +154,11 @@ def _windows_and_positions(fields: Fields) -> dict[str, Any]:
     local: tuple[bool, ...] = ()
     kinds, window = fields.get("attn_types", []), fields.get("window_size")
     if fields.flag("use_local_attn", False):
-        if not isinstance(kinds, (list, tuple)) or len(kinds) < fields.integer("n_layers") or set(kinds) - {*LOCALITY}:
+        if (
+            not isinstance(kinds, (list, tuple))
+            or len(kinds) < fields.integer("n_layers")
+            or set(map(str, kinds)) - {*LOCALITY}
+        ):
             raise fields.refused("attn_types", 'expected "local" or "global" for each layer')
         local = tuple(LOCALITY[kind] for kind in kinds[: fields.integer("n_layers")])
         window = fields.integer("window_size")

@@ -10,12 +10,10 @@ from jax.typing import DTypeLike
 
 from interp_jax.errors import InputError, nearest
 from interp_jax.models.config import TransformerConfig
-from third_party.huggingface.weights import Params, Shardings
+from third_party.huggingface.weights import ROWS, Params, Shardings, check_dtype
 from third_party.placement import stack_to_device, to_device
-from third_party.safetensors_io import Checkpoint
+from third_party.safetensors_io import Checkpoint, meant
 from third_party.transformer_lens.tensors import BUFFERS, EMBED, UNEMBED, UNUSED, Row, parameters, paths, tensors
-
-ROWS = 4096  # of the embedding, compared with the unembedding at once
 
 
 def state_dict(params: Params, cfg: TransformerConfig) -> Iterator[tuple[str, np.ndarray]]:
@@ -70,11 +68,14 @@ def read_params(
     _check_names(checkpoint, known, folded, cfg)
     expected = paths(parameters(cfg))
     views: dict[str, list[np.ndarray]] = {}
+    first: dict[str, str] = {}  # a parameter's first tensor
     for name, (row, _) in known.items():
         if folded and row.folded:
             view = np.full(row.shape(cfg), row.path.endswith("/w"), checkpoint.dtype(next(iter(known))))
         else:
             view = checkpoint.expect(name, row.shape(cfg))
+            if row.path in expected:
+                check_dtype(checkpoint, name, first.setdefault(row.path, name), dtype)
         if row.path in expected:
             views.setdefault(row.path, []).append(view if _is_read_tied(row, cfg) else row.parameter(view))
         elif row.path == UNEMBED and cfg.tied:
@@ -106,13 +107,13 @@ def _check_names(
         if name not in known and not any(re.search(pattern, name) for pattern in left_out):
             shape = list(checkpoint.shape(name))
             raise InputError(
-                f"{checkpoint.file(name)}: tensor {name!r} of shape {shape} is none of this model's; {nearest(name, known)}"
+                f"{checkpoint.file(name)}: tensor {name!r} of shape {shape} is none of this model's; {meant(name, known)}"
             )
     for name, (row, _) in known.items():
         if name not in checkpoint.entries and not (folded and row.folded):
             shape = list(row.shape(cfg))
             raise InputError(
-                f"{checkpoint.path}: no tensor {name!r}, expected with shape {shape}; {nearest(name, checkpoint.entries)}"
+                f"{checkpoint.path}: no tensor {name!r}, expected with shape {shape}; {meant(name, checkpoint.entries)}"
             )
 
 
@@ -126,7 +127,9 @@ def _check_tied(
     for first in range(0, cfg.d_vocab, ROWS):
         rows = slice(first, first + ROWS)
         mine, theirs = (x.astype(np.float64) for x in (row.tensor(unembed.T[rows]), embed[rows]))
-        if not (np.abs(mine - theirs) <= slack * np.abs(theirs)).all():
+        with np.errstate(invalid="ignore"):
+            close = np.abs(mine - theirs) <= slack * np.abs(theirs)
+        if not (close | (mine == theirs) | (np.isnan(mine) & np.isnan(theirs))).all():
             raise InputError(
                 f"{checkpoint.file(name)}: tensor 'unembed.W_U' is not {name!r} transposed, as model.tied says it is"
             )

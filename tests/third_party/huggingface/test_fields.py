@@ -30,6 +30,11 @@ CHANGING = [
     ("gpt2", "activation_function", "tanh"),
     ("gpt2", "pruned_heads", {"0": [1]}),
     ("gpt2", "per_layer_config", {"0": {"n_head": 2}}),
+    ("gpt2", "n_layer", 10**9),
+    ("gpt2", "n_embd", 10**30),
+    ("gpt2", "n_head", 5),
+    ("gpt2", "n_positions", None),
+    ("gpt_neox", "num_attention_heads", 5),
     ("gpt_neox", "attention_bias", False),
     ("gpt_neox", "hidden_act", "gelu_10"),
     ("llama", "attention_bias", True),
@@ -38,16 +43,26 @@ CHANGING = [
     ("llama", "quantization_config", {"bits": 4}),
     ("llama", "rope_scaling", {"rope_type": "dynamic", "factor": 2.0}),
     ("llama", "rope_scaling", {"rope_type": "linear", "factor": 2.0, "original": 1}),
+    ("llama", "rope_scaling", {"rope_type": ["linear"], "factor": 2.0}),
+    ("llama", "rope_scaling", {"rope_type": "linear", "factor": 1e-320}),
     ("llama", "rope_theta", 7.0),
     ("llama", "num_hidden_layers", 2.5),
     ("llama", "num_hidden_layers", True),
     ("llama", "rms_norm_eps", "small"),
+    ("llama", "rms_norm_eps", 10**400),
+    ("llama", "rms_norm_eps", float("nan")),
+    ("llama", "head_dim", 2**30),
+    ("llama, yarn, biases", "rope_parameters", {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1.0}),
+    ("llama, yarn, biases", "rope_parameters", {"rope_type": "yarn", "factor": 4.0, "mscale": "a"}),
+    ("mistral", "sliding_window", 2**40),
     ("llama", "tie_word_embeddings", 1),
     ("llama", "sliding_window", 4),
     ("qwen2", "use_mrope", True),
     ("qwen2", "layer_types", ["sliding_attention"] * 3),
     ("qwen2, windows, tied", "layer_types", ["sliding_attention", "full_attention", "chunked_attention"]),
     ("qwen2, windows, tied", "layer_types", ["sliding_attention"] * 2),
+    ("qwen2, windows, tied", "layer_types", [["sliding_attention"], {}, None]),
+    ("qwen2, windows, tied", "max_window_layers", "all"),
     ("qwen2, windows, tied", "sliding_window", None),
     ("qwen3", "attention_bias", True),
     ("gemma2", "use_bidirectional_attention", True),
@@ -56,8 +71,13 @@ CHANGING = [
     ("gemma3", "attn_logit_softcapping", 50.0),
     ("gemma3", "rope_parameters", {"rope_type": "default"}),
     ("gemma3", "rope_parameters", {"sliding_attention": {"rope_type": "linear", "factor": 2.0}}),
+    ("gemma3", "rope_parameters", {"full_attention": 3}),
     ("phi3", "attention_bias", True),
     ("phi3, longrope", "rope_parameters", {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0]}),
+    ("phi3, longrope", "rope_parameters", {"rope_type": "longrope", "short_factor": [1.0, "a", 2.0]}),
+    ("phi3, longrope", "rope_parameters", {"rope_type": "longrope", "short_factor": [1.0, 0, 2.0]}),
+    ("phi3, longrope", "original_max_position_embeddings", 1),
+    ("bert", "num_attention_heads", 5),
     ("bert", "is_decoder", True),
     ("bert", "position_embedding_type", "relative_key"),
 ]
@@ -80,6 +100,32 @@ def test_inert_fields_change_nothing(name):
 def test_a_missing_field_is_named(field):
     with pytest.raises(InputError, match=f"no field '{field}'"):
         configure(config("llama", without=(field,)))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("gpt2", {"n_positions": None}, "n_positions = null: it is needed"),
+        ("gpt2", {"n_head": 5}, "n_head = 5: must divide n_embd = 24"),
+        ("qwen2", {"num_attention_heads": 5}, "num_attention_heads = 5: must divide hidden_size = 24"),
+        ("gpt2", {"n_layer": 10**9}, "n_layer = 1000000000: expected at most 10000"),
+        ("gpt2", {"a\nb": "c\nd"}, r"""'a\nb' = "c\nd": not handled"""),
+        (
+            "gpt_neox",
+            {"rotary_pct": 1e-3, "rope_parameters": None},
+            "0 of a head's 8 dimensions would turn; expected 2 to 8",
+        ),
+        ("gpt_neox", {"rotary_pct": 1e300, "rope_parameters": None}, "dimensions would turn; expected 2 to 8"),
+    ],
+)
+def test_impossible_sizes_say_what_is_possible(name, changes, words):
+    with pytest.raises(InputError) as caught:
+        configure(config(name, **changes))
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_head_may_have_a_width_of_its_own():
+    assert configure(config("llama", num_attention_heads=5, num_key_value_heads=1)).d_head == 8
 
 
 def test_an_unknown_architecture_names_the_nearest():

@@ -10,7 +10,7 @@ from interp_jax.errors import InputError
 from interp_jax.models import transformer
 from third_party import huggingface
 from third_party.huggingface.parity import golden
-from third_party.huggingface.parity.cases import CASES
+from third_party.huggingface.parity.cases import CASES, PLAIN
 from third_party.safetensors_io import open_checkpoint
 from third_party.safetensors_writer_io import write_checkpoint
 
@@ -131,6 +131,15 @@ def test_a_tied_tensor_may_be_published_twice_if_it_is_the_same(published):
         huggingface.load(published("gpt2", twice(2)))
 
 
+def test_what_is_not_a_number_is_read_as_it_is(published):
+    def change(tensors):
+        broken = tensors["transformer.wte.weight"] * np.float32(np.nan)
+        return tensors | {"transformer.wte.weight": broken, "lm_head.weight": broken}
+
+    params, _ = huggingface.load(published("gpt2", change))
+    assert np.isnan(params["embed"]["W_E"]).all()
+
+
 # --- bad input
 
 
@@ -156,6 +165,26 @@ def test_an_unknown_tensor_is_named(published):
         huggingface.load(directory)
 
 
+@pytest.mark.parametrize("name", PLAIN)
+def test_no_row_of_a_table_can_be_forgotten(name, published, monkeypatch):
+    """Its tensor is then unknown; or, where it has the name of another task's head, its parameter is missing."""
+    directory = published(name)
+    params, cfg = huggingface.load(directory)
+    adapter = huggingface.adapter_for(golden.read(name).config)
+    table = adapter.table(cfg)
+    for row in table:
+        kept = [other for other in table if other is not row]
+        with monkeypatch.context() as patch:
+            patch.setitem(
+                huggingface.ADAPTERS, adapter.architecture, adapter._replace(table=lambda cfg, kept=kept: kept)
+            )
+            if row.paths == ("unembed/b_U",):
+                assert "b_U" in params["unembed"] and "b_U" not in huggingface.load(directory)[0]["unembed"]
+            else:
+                with pytest.raises(InputError, match=f"tensor '{row.name.format(l=0)}' of shape .* is unknown in"):
+                    huggingface.load(directory)
+
+
 def test_a_layer_too_many_is_unknown(published):
     directory = published("llama")
     file = directory / "config.json"
@@ -168,6 +197,42 @@ def test_a_wrong_shape_is_named(published):
     directory = published("llama", lambda tensors: tensors | {"model.norm.weight": np.ones(25, np.float32)})
     pattern = r"model.safetensors: tensor 'model.norm.weight' has shape \[25\], expected \[24\]"
     with pytest.raises(InputError, match=pattern):
+        huggingface.load(directory)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.bool_, np.complex64])
+def test_weights_that_are_no_real_numbers_are_named(dtype, published):
+    """Packed or quantised weights have the names and shapes of others, and would be read as nonsense."""
+    name = "model.layers.1.mlp.up_proj.weight"
+    directory = published("llama", lambda tensors: tensors | {name: tensors[name].astype(dtype)})
+    pattern = rf"model.safetensors: tensor '{name}' of shape \[20, 24\] is {np.dtype(dtype)}, expected a floating-point dtype"
+    for wanted in (None, jnp.float32):
+        with pytest.raises(InputError, match=pattern):
+            huggingface.load(directory, dtype=wanted)
+    with pytest.raises(InputError, match="dtype = int8: parameters are of a floating-point dtype"):
+        huggingface.load(published("llama"), dtype=jnp.int8)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_layers_of_several_dtypes_need_one_that_is_asked_for(layer, published):
+    name = f"model.layers.{layer}.mlp.up_proj.weight"
+    directory = published("llama", lambda tensors: tensors | {name: tensors[name].astype(np.float16)})
+    with pytest.raises(
+        InputError, match="layers.1.mlp.up_proj.weight' of .*, but .*layers are one array, so give a dtype"
+    ):
+        huggingface.load(directory)
+    assert huggingface.load(directory, dtype=jnp.float32)[0]["blocks"]["mlp"]["W_in"].dtype == jnp.float32
+
+
+def test_a_second_copy_of_another_shape_is_named(published):
+    directory = published("gpt2", lambda tensors: tensors | {"lm_head.weight": np.ones((3, 24), np.float32)})
+    with pytest.raises(InputError, match=r"tensor 'lm_head.weight' has shape \[3, 24\], expected \[41, 24\]"):
+        huggingface.load(directory)
+
+
+def test_an_error_does_not_list_a_whole_model(published):
+    directory = published("llama", lambda tensors: tensors | {"zzz": np.ones(1, np.float32)})
+    with pytest.raises(InputError, match=r"'zzz' .* … \(30 in all\)$"):
         huggingface.load(directory)
 
 

@@ -3,9 +3,7 @@
 Rows of padding are left out, and masked scores, which the reference does not show.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +33,6 @@ def errors(
     directory: Path,
     dtype: str,
     lift: bool = True,
-    fault: Callable[[Any], Any] = lambda params: params,
     batch: batches.Batch | None = None,
 ) -> dict[str, float]:
     """Every site of a model in `directory`, its output, and gradients.
@@ -45,20 +42,24 @@ def errors(
       directory: where the reference wrote it.
       dtype: "float32" or "float64".
       lift: whether the reference's casts are lifted, in float64.
-      fault: what is done to our parameters.
       batch: what the models read; by default rows with padding.
     """
     with jax.enable_x64(dtype == "float64"):
         params, cfg = huggingface.load(directory, dtype=jnp.dtype(dtype))
         batch = batch or batches.padded(cfg.d_vocab)
-        output, seen = ours.run(fault(params), batch, cfg)
+        mine = ours.run(params, batch, cfg)
     with lifted(case.module, lift and dtype == "float64"):
         model = theirs.read_model(case, directory, getattr(torch, dtype))
         reference = theirs.run(model, case, batch, cfg)
-    return {OUTPUT: error(output[batch.real], reference.output[batch.real])} | {
-        site: error(*kept(site, seen[site], reference.sites[site], batch.real))
-        for site in seen
-        if site in reference.sites
+    return differences(*mine, reference, batch.real)
+
+
+def differences(
+    output: np.ndarray, seen: dict[str, np.ndarray], reference: theirs.Run, real: np.ndarray
+) -> dict[str, float]:
+    """The errors of our output and of the sites that both have seen; `real` [B P] is false for padding."""
+    return {OUTPUT: error(output[real], reference.output[real])} | {
+        site: error(*kept(site, seen[site], reference.sites[site], real)) for site in seen if site in reference.sites
     }
 
 
