@@ -1,0 +1,1 @@
+"""Contrast pairs: prompts that differ where the cause is sought, position by position."""

@@ -1,0 +1,1 @@
+"""Which activations cause the behaviour: exact patching, path patching, attribution, subspaces, and their statistics."""

@@ -1,0 +1,1 @@
+"""Distributed alignment search: subspaces that carry a variable, with their controls."""

@@ -1,0 +1,1 @@
+"""What effects amount to: mediation, intervals, significance, size."""

@@ -1,0 +1,1 @@
+"""Exact patching: grids of nodes and paths, computed only where a patch is felt."""

@@ -1,0 +1,86 @@
+"""What a grid costs: memory of a step, and arithmetic done against arithmetic that the cells need.
+
+Memory is an estimate of what a lane's widest moment holds: its stream, one layer's activations, scores, and logits where the
+metric reads all of them. Arithmetic counts the products (multiply and add) of the layers and of the attention:
+
+    cone of a cell      layers ≥ l, columns ≥ s, each looking back at every column up to itself; one row of logits
+    done                what the program runs for it, empty places and hidden keys included
+
+so `done / cone` is what the layout wastes. It can be below 1: in the last layer only the measured rows go on.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from interp_jax.errors import InputError
+from interp_jax.models.transformer import TransformerConfig
+from interp_jax.patching.exact.packing import NOBODY, Layout
+
+
+class Work(NamedTuple):
+    """Floating operations per example."""
+
+    done: float
+    cone: float
+
+
+class Split(NamedTuple):
+    """How a grid is cut to fit: lanes in a step, and examples at once."""
+
+    lanes: int
+    examples: int
+
+
+def lane_bytes(cfg: TransformerConfig, rows: int, columns: int, cells: int, read: int, itemsize: int) -> float:
+    """Bytes of one lane of one example; `columns` of the prefix, `read` logits of each of its `cells`."""
+    width = 6 * cfg.d_model + (2 * cfg.n_heads + 2 * cfg.n_groups) * cfg.d_head + (2 + cfg.gated) * cfg.d_mlp
+    looks = 3 * cfg.n_heads * (rows + columns)
+    return itemsize * float(rows * (width + looks) + 2 * cells * read)
+
+
+def split(bytes_per_lane: float, n_examples: int, memory: float) -> Split:
+    """As many examples at once as fit, all if they do; then as many lanes.
+
+    Raises:
+      InputError: not even one lane of one example fits.
+    """
+    if bytes_per_lane > memory:
+        raise InputError(
+            f"one cell of one example needs about {bytes_per_lane / 1e6:.3g} MB, more than memory = {memory / 1e6:.3g} MB: "
+            "allow more memory, or shorten the prompts"
+        )
+    examples = min(n_examples, int(memory / bytes_per_lane))
+    return Split(max(1, int(memory / (bytes_per_lane * examples))), examples)
+
+
+def work(cfg: TransformerConfig, layout: Layout, starts: Int[np.ndarray, " C"], firsts: Int[np.ndarray, " C"],
+         columns: int, read: int) -> Work:  # fmt: skip
+    """Arithmetic of a layout of cells that begin at layers `firsts` and columns `starts`."""
+    attention, everything = row_work(cfg)
+    n_steps, n_lanes, n_places = layout.cell.shape
+    keys = layout.rows + (columns if (starts > 0).any() else 0)
+    looks = 4.0 * cfg.n_heads * cfg.d_head
+    full = layout.rows * (everything + looks * keys)
+    last = layout.rows * attention["keys"] + n_places * (everything - attention["keys"] + looks * keys)
+    runs = np.clip(cfg.n_layers - 1 - layout.first_layer, 0, None).sum() * full
+    ends = (layout.first_layer < cfg.n_layers).sum() * last
+    logits = 2.0 * cfg.d_model * read
+    done = n_lanes * (runs + ends + n_steps * n_places * logits)
+    length = columns - starts
+    before = (columns * (columns + 1) - starts * (starts + 1)) / 2  # keys that the rows of a cell see
+    cone = ((cfg.n_layers - firsts) * (length * everything + looks * before) + logits).sum()
+    return Work(float(done), float(cone))
+
+
+def row_work(cfg: TransformerConfig) -> tuple[dict[str, float], float]:
+    """Operations of a layer's products for a row: those of its keys and values, and all."""
+    keys = 4.0 * cfg.d_model * cfg.n_groups * cfg.d_head
+    attention = keys + 4.0 * cfg.d_model * cfg.n_heads * cfg.d_head
+    return {"keys": keys}, attention + 2.0 * cfg.d_model * cfg.d_mlp * (3 if cfg.gated else 2)
+
+
+def places_filled(layout: Layout) -> int:
+    """Places with a cell in them."""
+    return int((layout.cell != NOBODY).sum())

@@ -1,0 +1,134 @@
+"""How a grid is computed: its cells laid out in steps that fit in memory, and what each step is handed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Int
+
+from interp_jax.errors import InputError
+from interp_jax.models.transformer import Params, TransformerConfig
+from interp_jax.patching.exact import budget, packing
+from interp_jax.patching.exact.cone import STREAM, Kind, Step
+from interp_jax.patching.exact.exchange import Lane
+from interp_jax.patching.exact.nodes import STREAMS, Grid, Terms, site_of
+from interp_jax.patching.exact.recordings import Prompts
+from interp_jax.patching.exact.views import View, check_view
+from interp_jax.patching.metrics import Metric, check_tokens
+
+MEMORY = 2.0**30  # bytes of activations in a step
+
+
+class Plan(NamedTuple):
+    """How a grid is computed."""
+
+    kind: Kind
+    layout: packing.Layout
+    terms: Mapping[str, Terms]
+    sites: tuple[str, ...]
+    examples: int
+    work: budget.Work
+    devices: tuple[jax.Device, ...]
+
+
+def plan_grid(
+    params: Params,
+    cfg: TransformerConfig,
+    prompts: Prompts,
+    grid: Grid,
+    metric: Metric,
+    view: View | None = None,
+    memory: float = MEMORY,
+    devices: Sequence[jax.Device] | None = None,
+) -> Plan:
+    """The layout of a grid in steps that fit in memory."""
+    check_tokens(metric, cfg.d_vocab)
+    for leaf in jax.tree.leaves(metric):
+        if len(leaf) != len(prompts.at):
+            raise InputError(
+                f"the metric {metric.name!r} has data of {len(leaf)} examples, the prompts are {len(prompts.at)}"
+            )
+    for site in grid.terms:
+        check_view(view, width_of(site, cfg), site)
+    columns, read = prompts.clean.shape[1], cfg.d_vocab if metric.tokens is None else metric.tokens.shape[1]
+    terms = on_stream(grid.terms)
+    firsts, starts, spread = extent(terms, cfg, columns)
+    draft = packing.lay_out(firsts, starts, columns, len(starts))
+    item = params["embed"]["W_E"].dtype.itemsize
+    prefix = columns if (starts > 0).any() else 0
+    one = budget.lane_bytes(cfg, draft.rows, prefix, draft.cell.shape[2], read, item)
+    cut = budget.split(one, len(prompts.at), memory)
+    layout = packing.lay_out(firsts, starts, columns, cut.lanes)
+    work = budget.work(cfg, layout, starts, firsts, columns, read)
+    kind = Kind(cfg, layout.rows, prefix > 0, spread)
+    chosen = tuple(jax.devices() if devices is None else devices)
+    return Plan(kind, layout, terms, tuple(grid.terms), cut.examples, work, chosen)
+
+
+def width_of(site: str, cfg: TransformerConfig) -> int:
+    """The length of a site's last axis, which a view speaks of; 0 where that is no vector."""
+    return {"D": cfg.d_model, "E": cfg.d_head, "M": cfg.d_mlp}.get(site_of(site, cfg).shape.split()[-1], 0)
+
+
+def on_stream(terms: Mapping[str, Terms]) -> dict[str, Terms]:
+    """`resid_pre` of a layer and `resid_post` of the one before are one place of the stream: as "stream", by its index."""
+    found = {site: t for site, t in terms.items() if site not in STREAMS}
+    parts = [
+        t if site == STREAMS[0] else t._replace(first=t.first + 1, stop=t.stop + 1)
+        for site, t in terms.items()
+        if site in STREAMS
+    ]
+    if len(parts) == 2:
+        width = max(t.position.shape[2] for t in parts)
+        parts = [t._replace(position=np.repeat(t.position, width // t.position.shape[2], 2)) for t in parts]
+    return found | ({STREAM: Terms(*(np.concatenate(t, 1) for t in zip(*parts, strict=True)))} if parts else {})
+
+
+def extent(
+    terms: Mapping[str, Terms], cfg: TransformerConfig, columns: int
+) -> tuple[Int[np.ndarray, " C"], Int[np.ndarray, " C"], bool]:
+    """First layer and first column of every cell, and whether any patches beyond its first layer."""
+    firsts, starts, lasts = [], [], []
+    for t in terms.values():
+        there = t.first < t.stop
+        firsts.append(np.where(there, t.first, cfg.n_layers).min(1))
+        lasts.append(np.where(there, t.stop - 1, -1).max(1))
+        column = np.where(t.position < 0, 0, t.position).min(2)
+        starts.append(np.where(there, column, columns - 1).min(1))
+    first, last, start = np.min(firsts, 0), np.max(lasts, 0), np.min(starts, 0)
+    return first, start if cfg.causal else np.zeros_like(start), bool((last > first).any())
+
+
+def chunks(n: int, size: int) -> list[Int[np.ndarray, " N"]]:
+    """Examples in chunks of one size, the last filled up with its last one."""
+    return [np.minimum(np.arange(i, i + size), n - 1) for i in range(0, n, size)]
+
+
+def rows_of(index: Int[np.ndarray, " N"], x: Any) -> Any:
+    """Some examples; what all share stays as it is."""
+    return x if len(x) == 1 else x[index]
+
+
+def of_examples(plan: Plan, examples: Int[np.ndarray, " N"]) -> Plan:
+    """The plan for some examples, where each has positions of its own."""
+    terms = {
+        site: t if t.position.shape[2] == 1 else t._replace(position=t.position[:, :, examples])
+        for site, t in plan.terms.items()
+    }
+    return plan._replace(terms=terms)
+
+
+def steps(plan: Plan, order: Int[np.ndarray, " M"]) -> Step:
+    """The steps in an order, as arrays; -1 is a step with nothing to do."""
+    layout = plan.layout
+    empty = order < 0
+    cell = np.where(empty[:, None, None], packing.NOBODY, layout.cell[order])
+    first = np.where(empty, plan.kind.cfg.n_layers, layout.first_layer[order]).astype(np.int32)
+    start = layout.start[order]
+
+    def of_cells(t: np.ndarray) -> np.ndarray:
+        return t[np.maximum(cell, 0)]
+
+    terms = {site: Terms(*map(of_cells, t)) for site, t in plan.terms.items()}
+    return Step(first, Lane(start, terms))

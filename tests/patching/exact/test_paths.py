@@ -1,0 +1,168 @@
+"""Path patching equals forward passes in which all else is frozen by ordinary edits, one pass to read and one to run."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from interp_jax import taps
+from interp_jax.errors import InputError
+from interp_jax.models import transformer
+from interp_jax.patching import metrics
+from interp_jax.patching.exact.paths import Sender, every_head, patch_paths
+from tests.patching.exact.test_grids import METRIC, MODELS, B, model, prompts
+
+SITES = {"q": "blocks.attn.q", "k": "blocks.attn.k", "v": "blocks.attn.v", "mlp": "blocks.mlp.in", "logits": "logits"}
+NO_HEAD = -1
+
+
+def frozen(cfg, own, free):
+    """What freezes every head's mix and every MLP's output; `free(kind, layer)` says which mask stays free."""
+
+    def z(x, layer):
+        return jnp.where(free("z", layer)[..., None], x, own["blocks.attn.z"][layer])
+
+    def mlp(x, layer):
+        return jnp.where(free("mlp", layer), x, own["blocks.mlp.out"][layer])
+
+    return {"blocks.attn.z": z} | ({"blocks.mlp.out": mlp} if cfg.d_mlp else {})
+
+
+def compose(*functions):
+    def run(x, layer):
+        for function in functions:
+            x = function(x, layer)
+        return x
+
+    return run
+
+
+@partial(jax.jit, static_argnums=(1, 5, 6, 7))
+def naive_pair(params, cfg, seen, metric, where, receiver, between, onward):
+    (base, other), (l1, h1, l2, h2) = (seen.corrupted, seen.clean), where
+    kinds = ["blocks.attn.z"] + (["blocks.mlp.out"] if cfg.d_mlp else [])
+    run = lambda tokens: transformer.apply(params, tokens, cfg, seen.positions)
+    own, theirs = (taps.record(run, kinds)(tokens)[1] for tokens in (base, other))
+    heads = jnp.arange(cfg.n_heads)
+
+    def send_z(x, layer):
+        return jnp.where(((layer == l1) & (heads == h1))[:, None], theirs["blocks.attn.z"][layer], x)
+
+    def send_mlp(x, layer):
+        return jnp.where((layer == l1) & (h1 == NO_HEAD), theirs["blocks.mlp.out"][layer], x)
+
+    nothing_free = lambda kind, layer: jnp.full(cfg.n_heads if kind == "z" else 1, kind == "mlp" and between == "mlps")
+    hold = frozen(cfg, own, nothing_free) if between != "all" else {}
+    send = {"blocks.attn.z": send_z} | ({"blocks.mlp.out": send_mlp} if cfg.d_mlp else {})
+    edits = {site: compose(*([hold[site]] if site in hold else []), send[site]) for site in send}
+    logits, read = taps.record(taps.edit_with(run, edits), [SITES[receiver]])(base)
+    rows = jnp.arange(len(base))
+    if receiver == "logits":
+        return metric.of(logits[rows, seen.at])
+    value = read[SITES[receiver]]
+
+    def receive(x, layer):
+        mine = layer == l2
+        mine = (mine & (jnp.arange(x.shape[2]) == h2))[:, None] if x.ndim == 4 else mine
+        return jnp.where(mine, value[layer], x)
+
+    def free(kind, layer):
+        if receiver == "mlp":
+            return jnp.full(cfg.n_heads, False) if kind == "z" else (layer == l2)[None]
+        group = heads // (cfg.n_heads // (cfg.n_heads if receiver == "q" else cfg.n_groups))
+        return (layer == l2) & (group == h2) if kind == "z" else jnp.full(1, False)
+
+    after = frozen(cfg, own, free) if onward == "direct" else {}
+    logits = taps.edit_with(run, after | {SITES[receiver]: receive})(base)
+    return metric.of(logits[rows, seen.at])
+
+
+def check(name, receiver, between, onward, senders=None, seen=None):
+    cfg = MODELS[name]
+    with jax.enable_x64(True):
+        params, seen = model(cfg), prompts(cfg) if seen is None else seen
+        senders = senders or (*every_head(cfg)[::3], *((Sender(0), Sender(1)) if cfg.d_mlp else ()))
+        got = patch_paths(params, cfg, seen, senders, receiver, METRIC, between=between, onward=onward)
+        n = {"q": cfg.n_heads, "k": cfg.n_groups, "v": cfg.n_groups}.get(receiver, 1)
+        values = got.metric.reshape(len(senders), -1, n, B)
+        moved = 0.0
+        for i, sender in enumerate(senders):
+            for layer in range(values.shape[1]):
+                for head in range(n):
+                    h1 = NO_HEAD if sender.head is None else sender.head
+                    where = jnp.array([sender.layer, h1, layer, head])
+                    want = naive_pair(params, cfg, seen, METRIC, where, receiver, between, onward)
+                    assert np.abs(values[i, layer, head] - want).max() <= 1e-10, (sender, layer, head)
+                    moved = max(moved, np.abs(want - got.corrupted).max())
+    assert moved > 1e-4
+    return got
+
+
+@pytest.mark.parametrize("between", ["nothing", "mlps", "all"])
+@pytest.mark.parametrize("onward", ["all", "direct"])
+def test_queries(between, onward):
+    check("mlp", "q", between, onward)
+
+
+@pytest.mark.parametrize("receiver", ["k", "v", "mlp", "logits"])
+@pytest.mark.parametrize("between", ["nothing", "mlps"])
+def test_receivers(receiver, between):
+    check("sandwich, capped, local layers", receiver, between, "all")
+
+
+@pytest.mark.parametrize("receiver", ["q", "v", "mlp"])
+def test_receivers_that_speak_directly(receiver):
+    check("sandwich, capped, local layers", receiver, "nothing", "direct")
+
+
+@pytest.mark.parametrize("name", ["parallel, partial rotary", "upper layers see no positions", "attention only"])
+def test_families(name):
+    check(name, "k", "nothing", "direct")
+    check(name, "k", "all", "all")
+
+
+def test_padding():
+    cfg = MODELS["mlp"]
+    check("mlp", "v", "nothing", "all", seen=prompts(cfg, padded=True)._replace(at=jnp.array([2, 4])))
+    check("mlp", "mlp", "all", "direct", seen=prompts(cfg, padded=True))
+
+
+def test_cut_to_fit():
+    cfg = MODELS["mlp"]
+    params, seen = model(cfg, jnp.float32), prompts(cfg)
+    senders = every_head(cfg)[::5]
+    whole = patch_paths(params, cfg, seen, senders, "q", METRIC, between="all")
+    parts = patch_paths(params, cfg, seen, senders, "q", METRIC, between="all", memory=3e4)
+    assert np.allclose(whole.metric, parts.metric, atol=1e-5)
+    assert [axis.name for axis in whole.grid.axes] == ["sender", "layer", "head"]
+
+
+ERRORS = {
+    "receiver = 'qq': did you mean 'q'": dict(receiver="qq"),
+    "between = 'none'": dict(between="none"),
+    "the model has 3 layers of 4 heads": dict(senders=[Sender(3, 0)]),
+    "no senders": dict(senders=[]),
+    "norms rescale": dict(name="encoder"),
+    "without MLPs": dict(name="attention only", receiver="mlp"),
+}
+
+
+@pytest.mark.parametrize("message", ERRORS)
+def test_errors(message):
+    given = dict(name="mlp", receiver="q", senders=[Sender(0, 0)], between="nothing") | ERRORS[message]
+    cfg = MODELS[given["name"]]
+    with pytest.raises(InputError, match=message):
+        patch_paths(
+            model(cfg, jnp.float32), cfg, prompts(cfg), given["senders"], given["receiver"], METRIC,
+            between=given["between"],
+        )  # fmt: skip
+
+
+def test_names_of_metrics_reach_the_result():
+    cfg = MODELS["attention only"]
+    got = patch_paths(
+        model(cfg, jnp.float32), cfg, prompts(cfg), [Sender(0, 1)], "logits", metrics.loss(np.array([1, 2]))
+    )
+    assert got.name == "loss" and got.grid.axes[0].labels == ("0.1",)
