@@ -12,9 +12,10 @@ from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from interp_jax.train.run import Hypers, Run, RunState
+from interp_jax.train.run import ALIVE, Hypers, Run, RunState
 
 
 class Experiment(NamedTuple):
@@ -27,6 +28,8 @@ class Experiment(NamedTuple):
       observe_at: steps, increasing; the last is the run's number of steps. Checkpoints are kept at these steps.
       shared: arrays that all members read (a corpus); not part of the state, not hashed.
       log_every: steps between lines of metrics.jsonl; 0 makes a hundred lines.
+      analyse: `(state, hypers, shared) -> {name: array}` of one member, on the host and after `observe`, whose names it may not
+        repeat: for what is itself a population of runs, such as a grid of patches. Kept beside what was observed.
     """
 
     run: Run
@@ -34,6 +37,19 @@ class Experiment(NamedTuple):
     observe_at: tuple[int, ...]
     shared: Any = ()
     log_every: int = 0
+    analyse: Callable[[RunState, Hypers, Any], dict[str, np.ndarray]] | None = None
+
+
+def untrained() -> Run:
+    """The run of an experiment that trains nothing: its state is a seed, and a step does nothing."""
+
+    def init(seed: Any, hypers: Hypers) -> RunState:
+        return RunState(jnp.asarray(seed, jnp.int32), (), (), jnp.int32(ALIVE))
+
+    def advance(state: RunState, hypers: Hypers, span: Any, shared: Any) -> tuple[RunState, dict[str, Any]]:
+        return state, {}
+
+    return Run(init, advance)
 
 
 class GroupResult(NamedTuple):

@@ -1,8 +1,9 @@
 """A job: everything between a config and its report, on this machine."""
 
+import contextlib
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,16 +47,17 @@ def run_job(
     base = override(base, {key: parse_value(text) for key, text in overrides.items()})
     chosen = None if sweeps is None else [s for s in sweeps if s != "none"]
     members = expand(base, module, chosen, reference.partition(":")[2])
-    directory = ensure_writable(output_directory(base, name))
-    prepare(build_engine(base)[0])
-    previous = previous_plan(directory)
-    finished = {} if rerun else say_skipped(members, finished_members(directory), console)
-    redo = redo_token(previous, directory) if rerun else ""
-    plan = make_plan(base.experiment, members, command, finished, previous, redo)
-    for chunk in plan.chunks:  # what they read must be there before anything is written
-        first = plan.members[chunk.members[0]]
-        built(first.config.experiment, first.part)
-    freeze(plan, directory)
+    directory = output_directory(base, name)
+    with made(directory):
+        prepare(build_engine(base)[0])
+        previous = previous_plan(directory)
+        finished = {} if rerun else say_skipped(members, finished_members(directory), console)
+        redo = redo_token(previous, directory) if rerun else ""
+        plan = make_plan(base.experiment, members, command, finished, previous, redo)
+        for chunk in plan.chunks:  # what they read must be there before anything is written
+            first = plan.members[chunk.members[0]]
+            built(first.config.experiment, first.part)
+        freeze(plan, directory)
     if plan.chunks:
         n = sum(len(c.members) for c in plan.chunks)
         console.print(f"{n} runs in {len(plan.chunks)} chunks → {directory}", highlight=False)
@@ -64,6 +66,20 @@ def run_job(
     if sum(len(g.hashes) for g in groups) < len(members):
         raise InputError(f"another worker still runs a part of {directory}: start the command again when it is done")
     return publish(load_experiment(base.experiment).report(groups), groups, directory, command)
+
+
+@contextlib.contextmanager
+def made(directory: Path) -> Iterator[None]:
+    """Makes a directory that can be written; what was made of its path goes again if the block fails and it is empty."""
+    missing = [path for path in (directory, *directory.parents) if not os.path.lexists(path)]
+    try:
+        ensure_writable(directory)
+        yield
+    except BaseException:
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
 
 
 def publish(page: Page, groups: Sequence[GroupResult], directory: Path, command: str) -> Path:

@@ -90,16 +90,22 @@ def digest_of_shared(job: Job) -> str:
     Raises:
       InputError: it is not what the chunk was started with.
     """
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(job.experiment.shared):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
+    now = digest(job.experiment.shared)
     if job.directory.description.exists():
         before = read_json(job.directory.description, "shared")["shared"]
-        if before != digest.hexdigest() and job.directory.checkpoints.exists():
+        if before != now and job.directory.checkpoints.exists():
             raise InputError(
                 f"the data that these runs read changed since they began: restore it, or remove {job.directory.path}"
             )
-    return digest.hexdigest()
+    return now
+
+
+def digest(arrays: Any) -> str:
+    """SHA-256 of a tree of arrays."""
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves(arrays):
+        found.update(np.ascontiguousarray(leaf).tobytes())
+    return found.hexdigest()
 
 
 def fixed_batch(job: Job) -> int:
@@ -181,6 +187,19 @@ def keep(job: Job, store: CheckpointStore, programs: Programs, members: Any, ste
     observing = step in job.experiment.observe_at
     if observing:
         seen = programs.observe(members, job.experiment.shared)
-        job.directory.write_observation(step, {name: np.asarray(value)[:n] for name, value in seen.items()})
+        seen = {name: np.asarray(value)[:n] for name, value in seen.items()}
+        job.directory.write_observation(step, seen | analyse(job, members))
     state = jax.tree.map(lambda x: np.asarray(x)[:n], members[0])
     store.save(step, state, keep=observing)
+
+
+def analyse(job: Job, members: Any) -> dict[str, np.ndarray]:
+    """What the experiment's analysis says of its members, one after the other."""
+    if job.experiment.analyse is None:
+        return {}
+    on_host, each = jax.tree.map(np.asarray, members), []
+    for i in range(len(job.members)):
+        state, hypers = jax.tree.map(lambda x: x[i], on_host)  # noqa: B023
+        each.append(job.experiment.analyse(state, hypers, job.experiment.shared))
+        stop_if_asked()
+    return {name: np.stack([found[name] for found in each]) for name in each[0]}

@@ -115,6 +115,12 @@ class CheckpointStore:
         """
         return _laid_out(self._read(step), like, self.directory / str(step))
 
+    def load_branch(self, step: int, name: str, like: Any) -> Any:
+        """What lies under `name` in the verified tree of one checkpoint, laid out as `like`; errors are those of `load`."""
+        stem = f"{name}."
+        leaves = {leaf[len(stem) :]: array for leaf, array in self._read(step).items() if leaf.startswith(stem)}
+        return _laid_out(leaves, like, self.directory / str(step))
+
     def check(self, step: int) -> str | None:
         """What is wrong with a checkpoint, in one line, or None."""
         try:

@@ -14,8 +14,13 @@ from interp_jax.errors import InputError
 from interp_jax.experiments import inside
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.heads.runs import distinct_repeated, expected_scores
-from interp_jax.experiments.inside import runs, subject
-from interp_jax.experiments.inside.config import Model, Repeats, Show
+from interp_jax.experiments.inside import prompt, runs
+from interp_jax.experiments.inside.config import Show
+from interp_jax.experiments.main import main
+from interp_jax.experiments.subjects import model as subjects
+from interp_jax.experiments.subjects import tokens
+from interp_jax.experiments.subjects.kinds import Repeats
+from interp_jax.experiments.subjects.model import Model
 from interp_jax.models import transformer
 from interp_jax.results.report import render
 from interp_jax.train.population import population
@@ -88,7 +93,7 @@ def of(directory, **changes):
 
 def test_the_circuit_owes_its_answer_to_head_1_0(circuit):
     seen = {name: value[0] for name, value in circuit.observations[1].items()}
-    assert subject.ALPHABET[seen["pair"][0]] == "c"  # flask birch flask bir-
+    assert subjects.ALPHABET[seen["pair"][0]] == "c"  # flask birch flask bir-
     np.testing.assert_allclose(seen["head"], [[0, 0], [seen["difference"], 0]], atol=1e-5)
     attention = expected_attention(inside.Config().model.sharpness)
     assert seen["difference"] == pytest.approx(8 * attention, rel=1e-5)
@@ -97,13 +102,13 @@ def test_the_circuit_owes_its_answer_to_head_1_0(circuit):
 
 def expected_attention(s):
     """Attention of head 1.0 on the "c" that followed, less that on the "a", the least of the other letters, by definition."""
-    tokens = np.array([subject.ALPHABET.index(c) for c in subject.CIRCUIT_PROMPT])
+    tokens = np.array([subjects.ALPHABET.index(c) for c in prompt.CIRCUIT_PROMPT])
     n, visible = len(tokens), np.tri(len(tokens), dtype=bool)
     softmax = lambda x: np.where(visible, np.exp(x), 0) / np.where(visible, np.exp(x), 0).sum(1, keepdims=True)
     before = softmax(s * np.eye(n, k=-1))
     match = softmax(s * ((tokens[:, None] == tokens) @ before.T))
-    on = lambda letter: match[-1][tokens == subject.ALPHABET.index(letter)].sum()
-    return on("c") - max(on(letter) for letter in subject.ALPHABET if letter != "c")
+    on = lambda letter: match[-1][tokens == subjects.ALPHABET.index(letter)].sum()
+    return on("c") - max(on(letter) for letter in subjects.ALPHABET if letter != "c")
 
 
 def test_kinds_of_head_are_those_of_the_circuit_for_every_seed(circuit):
@@ -209,6 +214,7 @@ def test_the_page_escapes_and_says_what_is_known(circuit, random_model):
         ({"prompt": "", "tokens": (1, 99)}, "99 is no token; ids go from 0 to 13"),
         ({"prompt": "", "tokens": (1,)}, "the prompt has 1 tokens: give at least 2"),
         ({"tokens": (1, 2)}, "prompt and tokens are both given"),
+        ({"prompt": "a\udcff"}, r"prompt = 'a\udcff': must be characters that UTF-8 can write"),
     ],
 )
 def test_impossible_questions_are_named(published, changes, words):
@@ -217,6 +223,46 @@ def test_impossible_questions_are_named(published, changes, words):
         config.check()
         inside.experiment(config)
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--config.model.path={}/nothing"], "{}/nothing: no such directory, and no hub id"),
+        (["--config.model.path={}"], "{}: neither model.safetensors nor model.safetensors.index.json"),
+        (["--config.model.path={}", "--config.prompt=the John", "--config.answer=a a"], "is not one token but 2"),
+    ],
+)
+def test_a_job_that_cannot_begin_leaves_nothing(tmp_path, monkeypatch, options, words):
+    model, runs_directory = tmp_path / "model", tmp_path / "new" / "runs"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps(GPT2))
+    write_tokenizer(model)
+    monkeypatch.setenv("INTERP_JAX_RUNS", str(runs_directory))
+    with pytest.raises(InputError) as error:
+        main(["--config", "configs/inside.py", *(option.format(model) for option in options)])
+    assert words.format(model) in str(error.value) and "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == [model]
+
+
+def test_a_path_that_no_report_can_hold_is_named():
+    with pytest.raises(InputError, match=r"model.path = 'a\\udcff': must be characters that UTF-8 can write"):
+        of("a\udcff").check()
+
+
+def test_a_job_that_cannot_begin_leaves_what_was_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("INTERP_JAX_RUNS", str(tmp_path))
+    (tmp_path / "inside").mkdir()
+    with pytest.raises(InputError, match="no such directory"):
+        main(["--config", "configs/inside.py", f"--config.model.path={tmp_path}/nothing"])
+    assert list(tmp_path.iterdir()) == [tmp_path / "inside"]
+
+
+def test_a_tokenizer_that_cannot_be_read_is_not_taken_for_none(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(GPT2))
+    (tmp_path / "tokenizer.json").symlink_to("blob")
+    with pytest.raises(InputError, match="cannot read .*tokenizer.json: a symbolic link to blob, which is missing"):
+        inside.experiment(of(tmp_path))
 
 
 def test_models_that_cannot_be_looked_at_are_named(published, tmp_path):
@@ -230,23 +276,23 @@ def test_models_that_cannot_be_looked_at_are_named(published, tmp_path):
         ({"placement": "post"}, "not a sum of what its parts"),
     ):
         with pytest.raises(InputError, match=words):
-            subject.check_is_readable(dataclasses.replace(huggingface.configure(GPT2), **changes), "a")
+            prompt.check_is_readable(dataclasses.replace(huggingface.configure(GPT2), **changes), "a")
 
 
 def test_without_a_tokenizer_tokens_are_ids(published):
-    bare = subject.subject_of(of(published))._replace(tokenizer=None)
+    bare = subjects.subject_of(of(published).model)._replace(tokenizer=None)
     config = of(published, prompt="", tokens=(3, 5))
-    assert subject.prompt_of(config, bare) == [3, 5] and subject.names_of([3, 5], bare) == ["3", "5"]
-    assert subject.token_of("7", "answer", bare) == 7 and subject.token_of("", "answer", bare) == -1
+    assert prompt.prompt_of(config, bare) == [3, 5] and tokens.names_of([3, 5], bare) == ["3", "5"]
+    assert tokens.token_of("7", "answer", bare) == 7 and tokens.token_of("", "answer", bare) == -1
     with pytest.raises(InputError, match="'Mary': without a tokenizer it is an id from 0 to 13"):
-        subject.token_of("Mary", "answer", bare)
+        tokens.token_of("Mary", "answer", bare)
 
 
 def test_letters_are_the_tokens_of_the_circuit():
-    circuit = subject.subject_of(inside.Config())
-    assert subject.prompt_of(inside.Config(prompt="abz"), circuit) == [0, 1, 25]
+    circuit = subjects.subject_of(inside.Config().model)
+    assert prompt.prompt_of(inside.Config(prompt="abz"), circuit) == [0, 1, 25]
     with pytest.raises(InputError, match="' ' is no token"):
-        subject.prompt_of(inside.Config(prompt="a b"), circuit)
+        prompt.prompt_of(inside.Config(prompt="a b"), circuit)
 
 
 def test_a_token_that_needs_a_space_is_suggested(tmp_path):
@@ -255,7 +301,7 @@ def test_a_token_that_needs_a_space_is_suggested(tmp_path):
     )
     tokenizer.decoder = decoders.Fuse()
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    asked = subject.Subject("x", huggingface.configure(GPT2), subject.tokenizer_io.load_tokenizer(tmp_path))
-    assert subject.token_of(" ab", "answer", asked) == 4
+    asked = subjects.Subject("x", huggingface.configure(GPT2), subjects.tokenizer_io.load_tokenizer(tmp_path))
+    assert tokens.token_of(" ab", "answer", asked) == 4
     with pytest.raises(InputError, match="'ab' is not one token but 2: 'a', 'b'; did you mean ' ab', which is one"):
-        subject.token_of("ab", "answer", asked)
+        tokens.token_of("ab", "answer", asked)

@@ -295,3 +295,10 @@ def test_the_sidecar_is_readable_json(store):
     content = json.loads((store.directory / "1" / checkpoints.SIDECAR).read_text())["content"]
     assert content["config_hash"] == "hash-a" and content["keep"] is False
     assert content["leaves"]["params.b"]["shape"] == [4, 5] and content["leaves"]["params.b"]["dtype"] == "bfloat16"
+
+
+def test_a_branch_is_read_without_the_rest(store):
+    store.save(5, state(3))
+    assert_same_bits(store.load_branch(5, "params", state(3).params), state(3).params)
+    with pytest.raises(InputError, match="leaf W is not in it"):
+        store.load_branch(5, "par", {"W": state(3).params["W"]})

@@ -1,34 +1,9 @@
 """What can be asked: which model, which prompt, which two tokens, and how much to show."""
 
 from interp_jax.errors import InputError
+from interp_jax.experiments.subjects.kinds import Repeats
+from interp_jax.experiments.subjects.model import Model, check_text
 from interp_jax.parts import hyper, part
-
-
-@part
-class Model:
-    """The model.
-
-    Attributes:
-      path: a directory of published weights in Hugging Face format, with its tokenizer, or the id of one on the hub; "" is the
-        induction circuit built by hand.
-      sharpness: of that circuit: the score of a match.
-    """
-
-    path: str = ""
-    sharpness: float = 8.0
-
-
-@part
-class Repeats:
-    """Random sequences on which kinds of head are told: a segment, then the same again.
-
-    Attributes:
-      sequences: how many.
-      period: tokens of the segment, all different; fewer where the model has no context or vocabulary for so many.
-    """
-
-    sequences: int = 8
-    period: int = 32
 
 
 @part
@@ -76,15 +51,12 @@ class Config:
             raise InputError(f"tokens = {self.tokens!r}: must be ids, such as (1, 2, 3)")
         if self.prompt and self.tokens:
             raise InputError("prompt and tokens are both given: leave one out")
+        for name in ("prompt", "answer", "against"):
+            check_text(name, getattr(self, name))
         if self.answer and self.answer == self.against:
             raise InputError(f"answer and against are both {self.answer!r}: their logits do not differ")
-        if not self.model.sharpness > 0:
-            raise InputError(f"model.sharpness = {self.model.sharpness}: must be above 0")
-        for section, least in (
-            ("repeats", {"sequences": 1, "period": 2}),
-            ("show", dict.fromkeys(vars(self.show), 1)),
-        ):
-            for name, low in least.items():
-                value = getattr(getattr(self, section), name)
-                if value < low:
-                    raise InputError(f"{section}.{name} = {value}: must be at least {low}")
+        self.model.check()
+        self.repeats.check()
+        for name, value in vars(self.show).items():
+            if value < 1:
+                raise InputError(f"show.{name} = {value}: must be at least 1")

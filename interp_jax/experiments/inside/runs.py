@@ -22,16 +22,18 @@ from jaxtyping import Array, Float, Int
 
 from interp_jax import taps
 from interp_jax.anatomy import composition, decomposition, logit_attribution
-from interp_jax.anatomy.heads import HeadScores, repeated_head_scores
+from interp_jax.anatomy.heads import HeadScores
 from interp_jax.anatomy.logit_lens import logit_lens
 from interp_jax.errors import InputError
-from interp_jax.experiments.experiment import Experiment
-from interp_jax.experiments.heads.runs import distinct_repeated
+from interp_jax.experiments.experiment import Experiment, untrained
 from interp_jax.experiments.inside.config import Config
-from interp_jax.experiments.inside.subject import Subject, load_params, prefix_of, prompt_of, subject_of, token_of
+from interp_jax.experiments.inside.prompt import check_is_readable, prompt_of
+from interp_jax.experiments.subjects.kinds import repeat_period, score_heads
+from interp_jax.experiments.subjects.model import Subject, load_params, subject_of
+from interp_jax.experiments.subjects.tokens import token_of
 from interp_jax.models import processing, transformer
 from interp_jax.models.transformer import Params, TransformerConfig
-from interp_jax.train.run import ALIVE, Run, RunState, Span
+from interp_jax.train.run import RunState
 
 TOP = 5  # tokens that the lens gives for each cell
 
@@ -42,7 +44,6 @@ class Shared(NamedTuple):
     params: Params
     tokens: Int[Array, " P"]
     pair: Int[Array, " 2"]
-    prefix: Int[Array, " N"]
 
 
 def experiment(config: Config) -> Experiment:
@@ -51,25 +52,19 @@ def experiment(config: Config) -> Experiment:
     Raises:
       InputError: a model, prompt or token that cannot be.
     """
-    subject = subject_of(config)
+    subject = subject_of(config.model)
+    check_is_readable(subject.cfg, subject.name)
     tokens = np.asarray(prompt_of(config, subject), np.int32)
     pair = [token_of(getattr(config, name), name, subject) for name in ("answer", "against")]
     if pair[0] == pair[1] != -1:
         raise InputError(f"answer and against are the same token, {pair[0]}: their logits do not differ")
-    prefix = np.asarray(prefix_of(subject), np.int32)
-    repeat_period(config, subject)
-    shared = Shared(load_params(config), tokens, np.asarray(pair, np.int32), prefix)
-
-    def init(seed: Array, hypers: Config) -> RunState:
-        return RunState(jnp.asarray(seed, jnp.int32), (), (), jnp.int32(ALIVE))
-
-    def advance(state: RunState, hypers: Config, span: Span, shared: Any) -> tuple[RunState, dict[str, Array]]:
-        return state, {}
+    repeat_period(config.repeats, subject)
+    shared = Shared(load_params(config.model), tokens, np.asarray(pair, np.int32))
 
     def observe_subject(state: RunState, hypers: Config, shared: Shared) -> dict[str, Array]:
         return observe(state.seed, hypers, shared, subject)
 
-    return Experiment(Run(init, advance), observe_subject, (config.steps,), shared)
+    return Experiment(untrained(), observe_subject, (config.steps,), shared)
 
 
 def observe(seed: Array, config: Config, shared: Shared, subject: Subject) -> dict[str, Array]:
@@ -84,7 +79,7 @@ def observe(seed: Array, config: Config, shared: Shared, subject: Subject) -> di
     answer, against = found["pair"]
     found["difference"] = logits[0, -1, answer] - logits[0, -1, against]
     found |= attribute(params, acts, cfg, found["pair"], config.show.bars)
-    kinds = score_heads(seed, params, config, shared.prefix, subject)
+    kinds = score_heads(seed, params, config.repeats, subject)
     shown = choose_heads(found["head"], kinds, config.show.heads)
     patterns = acts["blocks.attn.pattern"][:, 0].reshape(-1, *acts["blocks.attn.pattern"].shape[3:])
     found |= {"shown": shown, "pattern": patterns[shown, first:, first:], **kinds._asdict()}
@@ -135,29 +130,6 @@ def attribute(params: Params, acts: Any, cfg: TransformerConfig, pair: Int[Array
     index = jax.lax.top_k(jnp.abs(said), min(n, len(said)))[1]
     rest = said.sum() - said[index].sum()
     return found | {"neuron": said[index], "neuron_index": index, "neuron_rest": rest + by_neuron.rest.sum()}
-
-
-def repeat_period(config: Config, subject: Subject) -> int:
-    """The period of the repeated sequences: as asked for, or as much as the model has room for.
-
-    Raises:
-      InputError: the model has no room for a repetition.
-    """
-    cfg = subject.cfg
-    room = config.repeats.period if cfg.positions == "none" else (cfg.n_context - len(prefix_of(subject))) // 2
-    period = min(config.repeats.period, cfg.d_vocab, room)
-    if period < 2:
-        raise InputError(f"{subject.name}: a context of {cfg.n_context} has no room for a segment and its repetition")
-    return period
-
-
-def score_heads(seed: Array, params: Params, config: Config, prefix: Int[Array, " N"], subject: Subject) -> HeadScores:
-    """Kinds of head on repeated random tokens, after what the tokenizer puts before a text."""
-    period, n = repeat_period(config, subject), len(prefix)
-    tokens = distinct_repeated(seed, config.repeats.sequences, period, subject.cfg.d_vocab)
-    tokens = jnp.concatenate([jnp.broadcast_to(prefix, (len(tokens), n)), tokens], axis=1)
-    _, acts = record(params, tokens, subject.cfg, ["blocks.attn.pattern"])
-    return repeated_head_scores(acts["blocks.attn.pattern"][..., n:, n:], period)
 
 
 def choose_heads(head: Float[Array, "L H"], kinds: HeadScores, most: int) -> Int[Array, " N"]:

@@ -7,15 +7,14 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from interp_jax.anatomy.heads import HeadScores, repeated_head_scores, uniform_pattern
+from interp_jax.anatomy.heads import HeadScores
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.inside.config import Config
-from interp_jax.experiments.inside.runs import repeat_period
-from interp_jax.experiments.inside.subject import Subject, names_of, subject_of
+from interp_jax.experiments.subjects.kinds import kind_of, repeat_period, uniform_scores
+from interp_jax.experiments.subjects.model import Subject, subject_of
+from interp_jax.experiments.subjects.tokens import names_of
 from interp_jax.models import transformer
 from interp_jax.models.transformer import TransformerConfig
-
-KIND = 0.4  # a head whose score of a kind is above this is called one
 
 
 class View(NamedTuple):
@@ -72,9 +71,7 @@ class View(NamedTuple):
     @property
     def uniform(self) -> dict[str, float]:
         """The score of each kind of a head that looks everywhere alike."""
-        period = repeat_period(self.config, self.subject)
-        scores = repeated_head_scores(uniform_pattern(2 * period), period)
-        return {kind: float(score[0, 0]) for kind, score in scores._asdict().items()}
+        return uniform_scores(repeat_period(self.config.repeats, self.subject))
 
     def names(self, ids: Sequence[int] | np.ndarray) -> list[str]:
         """The text of tokens."""
@@ -82,9 +79,8 @@ class View(NamedTuple):
 
     def kind_of(self, head: int) -> str:
         """What a head is, where it is something: ", induction"."""
-        scores = {kind: float(score.mean(0).ravel()[head]) for kind, score in self.kinds._asdict().items()}
-        best = max(scores, key=scores.__getitem__)
-        return f", {best}" if scores[best] > KIND else ""
+        kind = kind_of(self.kinds, head)
+        return f", {kind}" if kind else ""
 
 
 def view_of(group: GroupResult) -> View:
@@ -92,7 +88,7 @@ def view_of(group: GroupResult) -> View:
     config = jax.tree.map(lambda leaf: leaf[0].item(), group.config)
     seen = list(group.observations.values())[-1]
     kinds = HeadScores(*(seen[kind] for kind in HeadScores._fields))
-    return View(config, subject_of(config), {name: value[0] for name, value in seen.items()}, kinds)
+    return View(config, subject_of(config.model), {name: value[0] for name, value in seen.items()}, kinds)
 
 
 def head_name(index: int, cfg: TransformerConfig) -> str:

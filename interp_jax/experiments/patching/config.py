@@ -1,0 +1,100 @@
+"""What can be asked: which model, which task, and how much to compute and show."""
+
+from interp_jax.data.contrast.templates import TEMPLATES
+from interp_jax.errors import InputError, nearest
+from interp_jax.experiments.patching.measure import METRICS
+from interp_jax.experiments.subjects.kinds import Repeats
+from interp_jax.experiments.subjects.model import Model, check_text
+from interp_jax.parts import hyper, part
+
+
+@part
+class Task:
+    """The contrast pairs.
+
+    Attributes:
+      name: of a template; "induction" is made of random tokens, all others are text and need a tokenizer.
+      file: JSONL, one pair per line, in place of a template.
+      corruption: how the other side differs; "" is the template's first way.
+      frame: of a text template's frames, the only one to use, so that a position means the same in all pairs; -1 mixes them.
+      pairs: how many; of a file, at most.
+      length: tokens of a prompt of "induction"; fewer where the model has no context or vocabulary for so many.
+    """
+
+    name: str = "induction"
+    file: str = ""
+    corruption: str = ""
+    frame: int = 0
+    pairs: int = 32
+    length: int = 24
+
+    def check(self) -> None:
+        """Raise `InputError` for impossible values."""
+        if self.name not in TEMPLATES:
+            raise InputError(f"task.name = {self.name!r}: {nearest(self.name, TEMPLATES)}")
+        known = TEMPLATES[self.name].corruptions
+        if self.corruption and self.corruption not in known:
+            raise InputError(
+                f"task.corruption = {self.corruption!r} of {self.name}: {nearest(self.corruption, known)}"
+            )
+        if not self.file and self.frame >= max(1, len(TEMPLATES[self.name].frames)):
+            last = len(TEMPLATES[self.name].frames) - 1
+            raise InputError(f"task.frame = {self.frame}: {self.name} has frames 0 to {last}, and -1 mixes them")
+        if self.pairs < 2:
+            raise InputError(f"task.pairs = {self.pairs}: must be at least 2, or there is no interval")
+        check_text("task.file", self.file)
+
+
+@part
+class Show:
+    """How much the report shows.
+
+    Attributes:
+      nodes, paths: most rows of the ranked tables.
+      heads: most heads a side in the matrices of paths.
+    """
+
+    nodes: int = 16
+    paths: int = 12
+    heads: int = 24
+
+    def check(self) -> None:
+        """Raise `InputError` for impossible values."""
+        for name, value in vars(self).items():
+            if value < 1:
+                raise InputError(f"show.{name} = {value}: must be at least 1")
+
+
+@part
+class Config:
+    """One model, one task. Other seeds give other pairs.
+
+    Attributes:
+      metric: "logit_difference" or "probability_difference", of the answers against the others; "probability" or
+        "log_probability", of the answers alone.
+      random_nodes: random subspaces of each layer's attention output, as wide as a head, that heads are compared with.
+      senders: most heads whose paths into all others are patched: those with the largest effects; 0 is all.
+    """
+
+    seed: int = hyper(0)
+    steps: int = 1
+    metric: str = METRICS[0]
+    random_nodes: int = 20
+    senders: int = 24
+    model: Model = Model()
+    task: Task = Task()
+    repeats: Repeats = Repeats()
+    show: Show = Show()
+
+    def check(self) -> None:
+        """Raise `InputError` for impossible values."""
+        if self.steps != 1:
+            raise InputError(f"steps = {self.steps}: nothing is trained, so there is one step, which does nothing")
+        if self.metric not in METRICS:
+            raise InputError(f"metric = {self.metric!r}: {nearest(self.metric, METRICS)}")
+        if self.random_nodes < 2 or self.senders < 0:
+            raise InputError(
+                f"random_nodes = {self.random_nodes}, senders = {self.senders}: at least 2, and at least 0"
+            )
+        for section in (self.model, self.task, self.repeats, self.show):
+            section.check()

@@ -1,0 +1,129 @@
+"""A group of runs as the report sees it: effects in one direction, as shares of the whole, over the pairs of all seeds.
+
+    denoising: restored = (patched - corrupted) / (clean - corrupted)          1: the node alone is enough
+    noising:   lost     = (clean - patched) / (clean - corrupted)              1: nothing is left without the node
+
+Means over pairs are divided, not pairs. So 0 is a node that does nothing and 1 one that does everything, in both directions.
+"""
+
+import json
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from interp_jax.anatomy.heads import HeadScores
+from interp_jax.experiments.experiment import GroupResult
+from interp_jax.experiments.patching.config import Config
+from interp_jax.experiments.subjects.kinds import kind_of
+from interp_jax.patching.exact.recordings import DENOISING, DIRECTIONS, NOISING
+from interp_jax.results.tables import interval
+
+DONE = {DENOISING: "restored", NOISING: "lost"}
+ESTIMATES = ("estimate.", "softmax.")
+ROUTES = "path_"
+
+
+class View(NamedTuple):
+    """Runs of one model and task.
+
+    Attributes:
+      config: of the first run.
+      about: of the first run: name, facts, positions, examples.
+      clean, corrupted: the metric.
+      senders: the heads whose paths were patched in all runs, as l H + h.
+      effects: by direction and name: what patching restores, or loses, in units of the metric.
+      kinds: kinds of head, [R L H] each.
+    """
+
+    config: Config
+    about: dict[str, Any]
+    clean: Float[np.ndarray, " B"]
+    corrupted: Float[np.ndarray, " B"]
+    senders: Int[np.ndarray, " S"]
+    effects: dict[str, dict[str, Float[np.ndarray, "*cells B"]]]
+    kinds: HeadScores
+
+    @property
+    def total(self) -> float:
+        """The whole effect."""
+        return float(self.clean.mean() - self.corrupted.mean())
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the clean run's metric is above the corrupted one's beyond chance: its 95% interval lies above 0."""
+        return bool(interval(self.clean - self.corrupted).low > 0)
+
+    @property
+    def n_layers(self) -> int:
+        """Layers L."""
+        return self.kinds.previous.shape[1]
+
+    @property
+    def n_heads(self) -> int:
+        """Heads of a layer, H."""
+        return self.kinds.previous.shape[2]
+
+    @property
+    def unit(self) -> str:
+        """What is measured, for people."""
+        return self.config.metric.replace("_", " ")
+
+    def has(self, name: str) -> bool:
+        """Whether the runs have effects of that name."""
+        return name in self.effects[DENOISING]
+
+    def shares(self, direction: str, name: str) -> Float[np.ndarray, "*cells"]:
+        """Mean effects as shares of the whole."""
+        return self.effects[direction][name].mean(-1) / self.total
+
+    def head_name(self, head: int) -> str:
+        """Layer and head of l H + h: "3.7"."""
+        return f"{head // self.n_heads}.{head % self.n_heads}"
+
+    def described(self, head: int) -> str:
+        """A head with what it is, where it is something: "0.1 (previous)"."""
+        kind = kind_of(self.kinds, head)
+        return self.head_name(head) + (f" ({kind})" if kind else "")
+
+
+def view_of(group: GroupResult) -> View:
+    """A group as the report sees it: the pairs of all seeds as one sample; those of a file are the same for all."""
+    config = jax.tree.map(lambda leaf: leaf[0].item(), group.config)
+    seen = list(group.observations.values())[-1]
+    kinds = HeadScores(*(seen[kind] for kind in HeadScores._fields))
+    if config.task.file:
+        seen = {name: values[:1] for name, values in seen.items()}
+    senders = np.array([s for s in seen["senders"][0] if (seen["senders"] == s).any(1).all()], int)
+    effects: dict[str, dict[str, np.ndarray]] = {direction: {} for direction in DIRECTIONS}
+    for name, values in seen.items():
+        direction, _, what = name.partition(".")
+        if direction in effects:
+            some = pick(values, seen["senders"], senders) if what.startswith(ROUTES) else values
+            effects[direction][what] = pooled(effect_of(direction, what, some, seen))
+    about = json.loads(str(seen["about"][0]))
+    return View(config, about, pooled(seen["clean"]), pooled(seen["corrupted"]), senders, effects, kinds)
+
+
+def effect_of(
+    direction: str, what: str, values: Float[np.ndarray, "R *cells B"], seen: dict[str, np.ndarray]
+) -> Float[np.ndarray, "R *cells B"]:
+    """What is restored or lost, in units of the metric."""
+    sign = 1 if direction == DENOISING else -1
+    if what.startswith(ESTIMATES):
+        return sign * values
+    base = seen["corrupted" if direction == DENOISING else "clean"]
+    return sign * (values - base.reshape(len(base), *(1,) * (values.ndim - 2), -1))
+
+
+def pick(
+    values: Float[np.ndarray, "R S ..."], there: Int[np.ndarray, "R S"], wanted: Int[np.ndarray, " W"]
+) -> Float[np.ndarray, "R W ..."]:
+    """The rows of the wanted senders, of every run."""
+    return np.stack([of_run[[list(who).index(s) for s in wanted]] for of_run, who in zip(values, there, strict=True)])
+
+
+def pooled(values: Float[np.ndarray, "R *cells B"]) -> Float[np.ndarray, "*cells N"]:
+    """Examples of all runs side by side."""
+    return np.concatenate(list(values), axis=-1)
