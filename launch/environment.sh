@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034
-# Sourced by the launchers (bash 3.2 and later). `use_environment local|test|peers` sets PYTHON and exports what it needs:
+# Sourced by the launchers (bash 3.2 and later). `use_environment local|test|peers|lens4` sets PYTHON and exports what it needs:
 #
 #   1. INTERP_JAX_PYTHON, where it is set, is used as it is, and nothing is installed.
 #   2. Else a finished environment under .environments/, found without starting any Python.
@@ -18,6 +18,7 @@ use_environment() {
   case $1 in
     test) needs+=' pytest ruff importlinter' requirements+=' requirements-dev.txt' ;;
     peers) needs+=' pytest torch transformers' requirements+=' requirements-dev.txt third_party/peers/requirements.txt' ;;
+    lens4) needs+=' torch transformer_lens' requirements+=' third_party/peers/requirements-lens4.txt' ;;
   esac
   if [ -n "${INTERP_JAX_PYTHON:-}" ]; then
     use_given_python "$needs" "$requirements"

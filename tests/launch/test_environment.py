@@ -16,7 +16,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TOOLS = "awk bash cat cksum dirname env grep kill mkdir mv rm sleep sort tee touch tr uname".split()
-REQUIREMENTS = ("requirements.txt", "requirements-dev.txt", "third_party/peers/requirements.txt")
+LENS4 = "third_party/peers/requirements-lens4.txt"
+REQUIREMENTS = ("requirements.txt", "requirements-dev.txt", "third_party/peers/requirements.txt", LENS4)
 
 STUB = """\
 #!/bin/bash
@@ -167,7 +168,8 @@ def test_changed_requirements_make_another_environment(machine):
 
 def test_each_launcher_installs_its_own_requirements(machine):
     machine.add("python3.12", 12)
-    files = {"local": REQUIREMENTS[:1], "test": REQUIREMENTS[:2], "peers": REQUIREMENTS}
+    files = {"local": REQUIREMENTS[:1], "test": REQUIREMENTS[:2], "peers": REQUIREMENTS[:3]}
+    files["lens4"] = (REQUIREMENTS[0], LENS4)
     for who, names in files.items():
         assert machine.use(who)[0] == 0
         assert machine.calls()[-1] == "pip install " + " ".join(f"-r {machine.root / name}" for name in names)

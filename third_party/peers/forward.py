@@ -37,6 +37,7 @@ from interp_jax.models.transformer import TransformerConfig
 from interp_jax.train.language import next_token_losses
 from third_party import huggingface
 from third_party.peers import _forward_torch as peer
+from third_party.peers._rate import product_rate
 
 TASKS = ("forward", "forward, recorded", "forward and backward")
 OURS, HF, LENS = "interp_jax", "transformers, eager", "TransformerLens"
@@ -122,19 +123,6 @@ def floating_operations(cfg: TransformerConfig, batch: int, length: int) -> floa
     per_row = cfg.n_layers * (4 * cfg.d_model * cfg.n_heads * cfg.d_head + 2 * cfg.d_model * cfg.d_mlp)
     attended = cfg.n_layers * cfg.n_heads * cfg.d_head * length  # causal: scores and mix, each over half of the keys
     return 2.0 * batch * length * (per_row + attended + cfg.d_model * cfg.d_vocab)
-
-
-def product_rate(dtype: Any, n: int, repeats: int = 5) -> float:
-    """Floating operations per second of the best of some square products of size `n`."""
-    a = jnp.ones((n, n), dtype)
-    product = jax.jit(lambda a: a @ a)
-    jax.block_until_ready(product(a))
-    best = float("inf")
-    for _ in range(repeats):
-        started = time.perf_counter()
-        jax.block_until_ready(product(a))
-        best = min(best, time.perf_counter() - started)
-    return 2.0 * n**3 / best
 
 
 def measure(shape: peer.Shape, rounds: int, console: Console) -> dict[str, Any]:
