@@ -21,6 +21,7 @@ from interp_jax.results.tables import Interval, Table
 MODULES = (
     "interp_jax.experiments.superposition.calibration",
     "interp_jax.experiments.heads.calibration",
+    "interp_jax.experiments.known_nodes.calibration",
 )
 
 
