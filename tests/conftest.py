@@ -4,6 +4,7 @@ Tests under `parity/` need other projects' packages. They are not even imported 
 `./launch/test --peers` does; there they are marked, so that a test becomes a comparison by where it lies.
 """
 
+import gc
 import getpass
 import os
 import tempfile
@@ -49,6 +50,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _peers_wanted(config: pytest.Config) -> bool:
     return "peers" in (config.getoption("markexpr") or "").replace("not peers", "")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten_programs() -> Iterator[None]:
+    """Forget compiled programs after each file.
+
+    Each takes some of the memory maps that Linux allows a process (65,530), and jaxlib aborts where none is left.
+    """
+    yield
+    forget()
+
+
+@pytest.fixture(autouse=True)
+def forgotten_programs_of_slow_tests(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Forget them after each slow test too: it may have compiled many."""
+    yield
+    if request.node.get_closest_marker("slow"):
+        forget()
+
+
+def forget() -> None:
+    """Drop what JAX has traced and compiled; the cache on disk keeps it."""
+    jax.clear_caches()
+    gc.collect()
 
 
 Compilations = Callable[[], AbstractContextManager[list[str]]]
