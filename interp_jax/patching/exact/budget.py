@@ -16,7 +16,7 @@ from jaxtyping import Int
 
 from interp_jax.errors import InputError
 from interp_jax.models.transformer import TransformerConfig
-from interp_jax.patching.exact.packing import NOBODY, Layout
+from interp_jax.patching.exact.packing import Layout
 
 
 class Work(NamedTuple):
@@ -79,8 +79,3 @@ def row_work(cfg: TransformerConfig) -> tuple[dict[str, float], float]:
     keys = 4.0 * cfg.d_model * cfg.n_groups * cfg.d_head
     attention = keys + 4.0 * cfg.d_model * cfg.n_heads * cfg.d_head
     return {"keys": keys}, attention + 2.0 * cfg.d_model * cfg.d_mlp * (3 if cfg.gated else 2)
-
-
-def places_filled(layout: Layout) -> int:
-    """Places with a cell in them."""
-    return int((layout.cell != NOBODY).sum())

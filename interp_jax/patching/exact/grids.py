@@ -20,7 +20,7 @@ from interp_jax.models.transformer import Params, TransformerConfig, check_rows
 from interp_jax.patching.exact import budget, packing
 from interp_jax.patching.exact.cone import STREAM, Kind, Shared, Step, read_out, run_step
 from interp_jax.patching.exact.nodes import STREAMS, Grid
-from interp_jax.patching.exact.plan import MEMORY, Plan, chunks, of_examples, plan_grid, rows_of, steps
+from interp_jax.patching.exact.plan import MEMORY, Plan, check_source, chunks, of_examples, plan_grid, rows_of, steps
 from interp_jax.patching.exact.recordings import (
     DENOISING,
     Input,
@@ -34,7 +34,7 @@ from interp_jax.patching.exact.views import View
 from interp_jax.patching.metrics import Metric, check_finite, normalised
 from interp_jax.train.population import population
 
-Sources = Mapping[str, Array]
+Sources = Mapping[str, Array | np.ndarray]
 
 
 class Patched(NamedTuple):
@@ -100,6 +100,8 @@ def patch_grid(
     plan = plan_grid(params, cfg, prompts, grid, metric, view, memory, devices)
     check_rows(params, prompts.clean, cfg, prompts.positions)
     check_rows(params, prompts.corrupted, cfg, prompts.positions)
+    if source is not None:
+        check_source(source, plan.sites, cfg, *prompts.clean.shape)
     found = []
     for examples in chunks(len(prompts.at), plan.examples):
         some = jax.tree.map(partial(rows_of, examples), (prompts, metric))

@@ -213,6 +213,10 @@ def _check_nodes(cells: Sequence[Sequence[Node]], site: Site, cfg: TransformerCo
             raise InputError(
                 f"{site.name!r} at layer {node.layer}, window {node.window}: layers are 0 to {cfg.n_layers - 1}"
             )
+        for name in ("position", "unit", "source"):
+            value = getattr(node, name)
+            if value is not None and np.min(value) < 0:
+                raise InputError(f"{site.name!r}: {name} = {value}: counted from 0; leave it out for all of them")
         if node.source is not None and not looks(site):
             raise InputError(f"{site.name!r} [{site.shape}] has no axis 'source'")
 

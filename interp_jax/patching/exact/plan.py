@@ -8,11 +8,12 @@ import numpy as np
 from jaxtyping import Int
 
 from interp_jax.errors import InputError
+from interp_jax.models.sites import shape
 from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.patching.exact import budget, packing
 from interp_jax.patching.exact.cone import STREAM, Kind, Step
 from interp_jax.patching.exact.exchange import Lane
-from interp_jax.patching.exact.nodes import STREAMS, Grid, Terms, site_of
+from interp_jax.patching.exact.nodes import ALL, STREAMS, Grid, Terms, site_of, unit_axis
 from interp_jax.patching.exact.recordings import Prompts
 from interp_jax.patching.exact.views import View, check_view
 from interp_jax.patching.metrics import Metric, check_tokens
@@ -51,6 +52,7 @@ def plan_grid(
             )
     for site in grid.terms:
         check_view(view, width_of(site, cfg), site)
+    check_terms(grid.terms, cfg, view, *prompts.clean.shape)
     columns, read = prompts.clean.shape[1], cfg.d_vocab if metric.tokens is None else metric.tokens.shape[1]
     terms = on_stream(grid.terms)
     firsts, starts, spread = extent(terms, cfg, columns)
@@ -64,6 +66,36 @@ def plan_grid(
     kind = Kind(cfg, layout.rows, prefix > 0, spread)
     chosen = tuple(jax.devices() if devices is None else devices)
     return Plan(kind, layout, terms, tuple(grid.terms), cut.examples, work, chosen)
+
+
+def check_terms(terms: Mapping[str, Terms], cfg: TransformerConfig, view: View | None, n: int, columns: int) -> None:
+    """Raise `InputError` for a node that is not there, which would patch nothing."""
+    for name, t in terms.items():
+        sizes = {"head": cfg.n_groups if "G" in site_of(name, cfg).shape.split() else cfg.n_heads, "neuron": cfg.d_mlp}
+        axis = unit_axis(site_of(name, cfg)) or ("coordinate" if view is not None else "")
+        here = t.first < t.stop
+        if not axis and (t.unit[here] != ALL).any():
+            raise InputError(f"{name!r} has no units, so unit = {t.unit[here].max()} says nothing without a view")
+        units = view.size if axis == "coordinate" and view is not None else sizes.get(axis, 1)
+        for what, index, size in (
+            (axis or "unit", t.unit, units), ("position", t.position, columns), ("source", t.source, columns)
+        ):  # fmt: skip
+            if index[here].max(initial=ALL) >= size:
+                raise InputError(f"{name!r}: {what} {index[here].max()} is beyond the last, {size - 1}")
+        if t.position.shape[2] not in (1, n):
+            raise InputError(f"{name!r}: positions for {t.position.shape[2]} examples, the prompts are {n}")
+
+
+def check_source(
+    source: Mapping[str, Any], sites: Sequence[str], cfg: TransformerConfig, n: int, columns: int
+) -> None:
+    """Raise `InputError` where a source lacks a patched site, or has it in another shape."""
+    for name in sites:
+        want = shape(site_of(name, cfg), cfg, n, columns)
+        if name not in source:
+            raise InputError(f"source has no {name!r}, which is patched; it has {sorted(source)}")
+        if tuple(np.shape(source[name])) != want:
+            raise InputError(f"source of {name!r} is {np.shape(source[name])}, the site is {want}")
 
 
 def width_of(site: str, cfg: TransformerConfig) -> int:

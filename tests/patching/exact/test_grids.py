@@ -17,7 +17,7 @@ from interp_jax.patching.exact import views
 from interp_jax.patching.exact.grids import patch_grid
 from interp_jax.patching.exact.nodes import Node, Terms, at_once, each
 from interp_jax.patching.exact.plan import plan_grid
-from interp_jax.patching.exact.recordings import prompts_of
+from interp_jax.patching.exact.recordings import Input, mean_source, prompts_of, record_source, zero_source
 from tests.models.transformer_oracle import FAMILY, random_model
 from tests.patching.exact.naive_grid import naive_grid
 
@@ -212,6 +212,19 @@ def test_places_of_each_example_are_cut_with_it():
     assert not np.allclose(whole[..., 0, :], whole[..., 1, :], atol=1e-3)
 
 
+def test_other_sources():
+    """Zeros and means over a reference set, against a full pass with the same in its place."""
+    cfg = MODELS["mlp"]
+    with jax.enable_x64(True):
+        params, seen, grid = model(cfg), prompts(cfg), each("blocks.attn.z", cfg, P, over=("layer", "head"))
+        acts = record_source(params, Input(seen.clean, None), cfg, seen, ("blocks.attn.z",))
+        for source in (zero_source(acts), mean_source(acts, B)):
+            got = patch_grid(params, cfg, seen, grid, METRIC, source=source)
+            want = naive_grid(params, cfg, seen, grid, METRIC, source=source)
+            assert np.abs(got.metric.reshape(want.shape) - want).max() <= 1e-10
+    assert np.allclose(mean_source(acts, B)["blocks.attn.z"][:, 0], np.mean(acts["blocks.attn.z"], 1))
+
+
 def test_few_operations_are_wasted():
     cfg = dataclasses.replace(MODELS["mlp"], n_context=64)
     seen = prompts(cfg, columns=16)
@@ -227,6 +240,13 @@ ERRORS = {
     "columns 0 to 4": lambda cfg: each("blocks.resid_pre", cfg, P, positions=(5,)),
     "layer 3: the model has layers 0 to 2": lambda cfg: each("blocks.resid_pre", cfg, P, layers=(3,)),
     "set 1 has no nodes": lambda cfg: at_once([[Node("blocks.mlp.out", 0)], []], cfg),
+    "position 5 is beyond the last, 4": lambda cfg: run_sets(cfg, Node("blocks.mlp.out", 0, 5)),
+    "head 4 is beyond the last, 3": lambda cfg: run_sets(cfg, Node("blocks.attn.z", 0, unit=4)),
+    "position = -1: counted from 0": lambda cfg: run_sets(cfg, Node("blocks.mlp.out", 0, -1)),
+    "has no units, so unit = 2": lambda cfg: run_sets(cfg, Node("blocks.mlp.out", 0, unit=2)),
+    "positions for 3 examples": lambda cfg: run_sets(cfg, Node("blocks.mlp.out", 0, [0, 1, 2])),
+    "source has no 'blocks.resid_pre'": lambda cfg: run(cfg, source={"blocks.attn.z": np.zeros(3)}),
+    r"source of 'blocks.resid_pre' is \(3,\)": lambda cfg: run(cfg, source={"blocks.resid_pre": np.zeros(3)}),
     "needs about .* MB, more than memory": lambda cfg: run(cfg, memory=10.0),
     "direction = 'denoise'.*denoising": lambda cfg: run(cfg, direction="denoise"),
     "reads token 99 of example 1": lambda cfg: run(cfg, metric=metrics.probability(np.array([1, 99]))),
@@ -236,6 +256,10 @@ ERRORS = {
     "data of 3 examples": lambda cfg: run(cfg, metric=metrics.probability(np.array([1, 2, 3]))),
     "is nan on example 1": lambda cfg: run(cfg, metric=metrics.custom("half", half)),
 }
+
+
+def run_sets(cfg, node):
+    return patch_grid(model(cfg, jnp.float32), cfg, prompts(cfg), at_once([[node]], cfg), METRIC)
 
 
 def half(logits, _):
