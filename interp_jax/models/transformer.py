@@ -70,7 +70,7 @@ def check_rows(params: Params, tokens: Ids, cfg: TransformerConfig, positions: P
                 f"token {int(tokens[row, column])} in row {row}, column {column}: ids go from 0 to {cfg.d_vocab - 1}"
             )
     if positions is not None and not isinstance(positions, jax.core.Tracer):
-        check_length(int(np.max(positions)) + 1, cfg)
+        check_length(int(np.asarray(positions).max()) + 1, cfg)
 
 
 def check_length(n_positions: int, cfg: TransformerConfig) -> None:

@@ -11,7 +11,7 @@ from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.known_nodes import calibration, false_positives, report, runs
 from interp_jax.experiments.known_nodes.populations import MODULE, everything
 from interp_jax.experiments.known_nodes.scores import populations
-from interp_jax.patching.exact.recordings import DIRECTIONS
+from interp_jax.patching.prompts import DIRECTIONS
 from interp_jax.results.report import Section, TableBlock, render
 
 ROWS = {one.name: one for one in calibration.instruments()}

@@ -14,21 +14,29 @@ from interp_jax.data.contrast.templates import template_pairs
 from interp_jax.errors import InputError
 from interp_jax.experiments import patching
 from interp_jax.experiments.experiment import GroupResult
-from interp_jax.experiments.patching import causes, circuit, routes, runs, task
-from interp_jax.experiments.patching.config import Config, Task
+from interp_jax.experiments.patching import causes, circuit, missed, routes, runs, task
+from interp_jax.experiments.patching.config import Config, Missed, Task
+from interp_jax.experiments.patching.estimate_blocks import agreement_of, missed_blocks
 from interp_jax.experiments.patching.measure import metric_of
+from interp_jax.experiments.patching.mediation import effects_of, mediation_table
+from interp_jax.experiments.patching.path_blocks import all_paths, path_blocks, path_figure
 from interp_jax.experiments.patching.view import View, pick, view_of
 from interp_jax.experiments.subjects.kinds import Repeats
 from interp_jax.experiments.subjects.model import Model, Subject, subject_of
 from interp_jax.models import transformer
 from interp_jax.models.transformer import TransformerConfig
-from interp_jax.patching.exact.paths import Sender
-from interp_jax.patching.exact.recordings import DENOISING, DIRECTIONS, NOISING
+from interp_jax.patching.attribution.estimates import attribute
+from interp_jax.patching.attribution.star import star
+from interp_jax.patching.exact.grids import patch_grid
+from interp_jax.patching.exact.nodes import each
+from interp_jax.patching.paths.patch import Sender, patch_paths
+from interp_jax.patching.prompts import DENOISING, DIRECTIONS, NOISING
 from interp_jax.results.report import Figure, TableBlock, render
 from tests.data.contrast.test_templates import all_words, tokenizer_of, words_backend
 
 ALIKE = 1 / 9  # attention of head 1.0 on each token where none of them is the one it looks for
 SMALL = Config(task=Task(pairs=4, length=9), random_nodes=2, repeats=Repeats(2, 6))
+ONE_LAYER = TransformerConfig(n_layers=1, d_model=12, n_heads=2, d_head=6, d_vocab=20, n_context=16)
 RANDOM = TransformerConfig(
     n_layers=3, d_model=12, n_heads=2, n_kv_heads=1, d_head=6, d_mlp=10, d_vocab=20, n_context=16, positions="rotary"
 )
@@ -159,6 +167,25 @@ def test_estimates_add_up():
         by_position = found["estimate.attn_out"].sum(1)
         np.testing.assert_allclose(found["estimate.z"].sum(1), by_position, atol=1e-4 * np.abs(by_position).max())
         np.testing.assert_allclose(found["estimate.mlp"], found["estimate.mlp_out"].sum(1), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(found["estimate.z_at"].sum(2), found["estimate.z"], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_sizes_are_those_of_atp_star_and_agree_with_sizes():
+    contrast = random_contrast()
+    sites = ("blocks.mlp.out", "blocks.attn.k")
+    for direction in DIRECTIONS:
+        found = causes.estimate(contrast, direction)
+        want = attribute(*contrast[:4], direction, sites, star).effects
+        np.testing.assert_allclose(found["star.mlp_out"], np.moveaxis(want[sites[0]], 1, -1), rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(found["star.k"], np.moveaxis(want[sites[1]].sum(2), 1, -1), rtol=1e-4, atol=1e-7)
+    assert not any(name.startswith("star.") for name in causes.estimate(random_contrast(ONE_LAYER), DENOISING))
+    effects = np.array([[1.0, -1.0], [3.0, -1.0], [0.0, 0.2]])  # of three nodes, on two examples
+    seen = view_with(np.zeros((2, 2, 3)))
+    for direction in DIRECTIONS:
+        seen.effects[direction].update({"z": -seen.total * effects, "star.z": seen.total * 2 * np.abs(effects)})
+    assert agreement_of(seen, NOISING, "z", "star").slope == pytest.approx(2)
+    assert agreement_of(seen, NOISING, "z", "star").r_squared == pytest.approx(1)
 
 
 @pytest.mark.slow
@@ -194,7 +221,7 @@ def test_paths_into_all_heads_equal_a_run_with_those_inputs():
     """What layer 0 says, given to the values of both later layers at once: the same by hand, one layer after the other."""
     cfg = dataclasses.replace(RANDOM, n_kv_heads=2, d_mlp=0, norm="none", positions="none", biases="none")
     contrast = random_contrast(cfg)
-    (found,) = routes.patch_into_all(contrast, DENOISING, [Sender(0, 1)])
+    (found,) = routes.patch_routes(contrast, DENOISING, np.array([1]))["path_all"]
     params, _, prompts, metric, _ = contrast
     attn = params["blocks"]["attn"]
     patterns, v, z, streams = (dict() for _ in range(4))
@@ -226,6 +253,97 @@ def test_paths_into_all_heads_equal_a_run_with_those_inputs():
     np.testing.assert_allclose(found[2], want, atol=1e-4)
 
 
+@pytest.mark.slow
+def test_mlps_send_too_and_are_named():
+    contrast = random_contrast()
+    numbers = [1, 6, 7, 8]  # head 0.1, and the MLPs of three layers of two heads
+    found = routes.patch_routes(contrast, NOISING, np.array(numbers))
+    for i, sender in enumerate((Sender(0, 1), Sender(0), Sender(1), Sender(2))):
+        for receiver in ("k", "logits"):
+            want = patch_paths(*contrast[:3], [sender], receiver, contrast.metric, NOISING)
+            np.testing.assert_allclose(found[f"path_{receiver}"][i], want.metric[0], atol=1e-5)
+    assert np.abs(found["path_logits"][1:] - found["path_logits"][:1]).max(-1).min() > 1e-4
+    np.testing.assert_array_equal(
+        found["path_all"][3], np.tile(found["path_k"][3, 0, 0], (3, 1))
+    )  # nothing is after it
+    effects = {name: np.abs(values) for name, values in found.items()} | {"z": np.ones((3, 2, 3))}
+    seen = dict.fromkeys(DIRECTIONS, effects)
+    kinds = HeadScores(*np.zeros((3, 1, 3, 2)))
+    view = View(Config(), {"name": "a model"}, np.full(3, 2.0), np.zeros(3), np.array(numbers), seen, kinds)
+    assert [view.node_name(n) for n in numbers] == ["0.1", "MLP 0", "MLP 1", "MLP 2"]
+    assert [view.layer_of(n) for n in numbers] == [0, 0, 1, 2]
+    paths = {(path.sender, path.receiver) for path in all_paths(view)}
+    assert {("MLP 0", "1.0"), ("MLP 1", "2.1"), ("MLP 2", "logits")} <= paths and ("MLP 1", "1.0") not in paths
+    figure, _ = path_figure(view, DENOISING, ("q",), (0.0, 1.0))
+    assert list(figure.layout.yaxis.ticktext or figure.layout.yaxis.categoryarray) == [
+        "0.1",
+        "MLP\u00b70",
+        "MLP\u00b71",
+    ]  # nothing is after the last MLP
+    assert [speaker.head for speaker in circuit.chain_of(view).speakers] == [1]  # a chain is one of heads
+
+
+def test_senders_of_the_last_layer_alone_have_paths_to_the_logits_alone():
+    """No matrix is drawn of no rows."""
+    view = view_with(np.zeros((2, 2, 3)))
+    last = {
+        d: {n: v[:1] for n, v in seen.items()} | {"path_logits": np.ones((1, 4))} for d, seen in view.effects.items()
+    }
+    _, table = path_blocks(view._replace(senders=np.array([3]), effects=last))
+    assert [row[:3] for row in table.table.rows] == [("1.1", "logits", "directly")]
+
+
+# --- what estimates miss, and mediation
+
+
+@pytest.mark.slow
+def test_what_is_missed_is_bounded():
+    """Of all heads' outputs by position, patched one by one here, in a model in which a set does the sum of what its nodes do:
+    heads look everywhere alike, and read half of the stream while they write into the other."""
+    contrast = random_contrast(dataclasses.replace(RANDOM, norm="none", d_mlp=0, biases="none"))
+    params, cfg, prompts, metric, _ = contrast
+    attn, grid = params["blocks"]["attn"], each("blocks.attn.z", cfg, 8)
+    attn["W_Q"][:], attn["W_V"][:, :, 6:], attn["W_O"][..., :6] = 0, 0, 0
+    for direction in DIRECTIONS:
+        truth = np.abs(patch_grid(params, cfg, prompts, grid, metric, direction).effect.mean(-1))
+        estimate = causes.estimate(contrast, direction)["estimate.z_at"].mean(-1)
+        assert estimate.shape == truth.shape == (3, 2, 8)
+        assert (np.flatnonzero(truth > 1e-4) % 8 == 7).all() and (truth > 1e-4).sum() == 6  # at the measured column
+        weakest_first = 1 / (truth + 1e-6)  # an estimate that misses all that there is
+        for ranked in (estimate, weakest_first):
+            found = missed.bound_missed(contrast, direction, ranked, 6, 400, 0)
+            order = np.argsort(-np.abs(ranked).ravel(), kind="stable")
+            assert found.strongest == pytest.approx(truth.ravel()[order[:6]].max(), abs=1e-5)
+            missing = truth.ravel()[order[6:]].max()
+            assert missing - 1e-5 <= found.bound < 2 * missing + 1e-4
+            assert (found.nodes, found.checked) == (48, 6)
+    assert missed.bound_missed(contrast, NOISING, estimate, 99, 100, 0).checked == 24  # half of them are left
+
+
+def test_the_largest_bound_of_all_runs_is_shown():
+    view = view_with(np.zeros((2, 2, 3)), clean=2.0)
+    bounds = tuple(missed.Missed(12.0, 6.0, 0.4 * view.total, share * view.total) for share in (0.1, 0.3))
+    (_, table) = missed_blocks(view._replace(missed=dict.fromkeys(DIRECTIONS, bounds)))
+    assert [row[1:] for row in table.table.rows] == [(12, 6, 0.4, 0.3)] * 2
+    assert missed_blocks(view) == []
+
+
+def test_mediation_is_of_the_same_runs():
+    """Restored .8 and lost .8 of head 0.0: nothing is left over where it is .8 and .2 past it; and .9 of head 1.0."""
+    view = view_with(np.zeros((2, 2, 3)))
+    found = effects_of(view)
+    np.testing.assert_allclose(found.indirect.mean(-1), [0.8, 0.1, 0.9, 0.0])
+    np.testing.assert_allclose(found.direct.mean(-1), view.total - np.array([0.8, 0.1, 0.9, 0.0]), atol=1e-12)
+    np.testing.assert_allclose(found.indirect + found.direct + found.interaction, np.tile(found.total, (4, 1)))
+    backed = {
+        NOISING: view.effects[NOISING] | {"z": 0 * view.effects[NOISING]["z"]}
+    }  # without any of them, all is well
+    table = mediation_table(view._replace(effects=view.effects | backed))
+    assert [row[0] for row in table.rows] == ["head 1.0", "head 0.0", "head 0.1", "head 1.1"]
+    indirect, direct, interaction = (table.rows[0][i] for i in (1, 4, 7))
+    assert direct == 1 and interaction == -indirect == pytest.approx(-0.9 / view.total, abs=1e-3)
+
+
 def test_the_strongest_heads_send():
     size = np.array([[0.1, 3.0], [2.0, 0.0]])
     assert runs.strongest(size, 2).tolist() == [1, 2] and runs.strongest(size, 0).tolist() == [0, 1, 2, 3]
@@ -248,7 +366,13 @@ def view_with(at_once, kinds=(), clean=1.0, n_layers=2, n_heads=2):
         effects[direction] |= {f"path_{way}": spread(one) for way, one in zip("qkv", single, strict=True)}
     noise = 0.01 * np.arange(4)
     return View(
-        Config(), {"name": "a model"}, clean + noise, noise * 0, np.arange(n_heads), effects, HeadScores(**scores)
+        Config(),
+        {"name": "a model", "positions": []},
+        clean + noise,
+        noise * 0,
+        np.arange(n_heads),
+        effects,
+        HeadScores(**scores),
     )
 
 
@@ -362,6 +486,7 @@ def test_a_file_of_ids_needs_no_tokenizer(tmp_path):
         ({"metric": "logit difference"}, "metric = 'logit difference': did you mean 'logit_difference'"),
         ({"steps": 2}, "nothing is trained"),
         ({"random_nodes": 1}, "random_nodes = 1"),
+        ({"missed": Missed(sets=40)}, "missed.sets = 40: at least 0, and 0 or at least 100"),
         ({"model": Model(path="a\udcff")}, "model.path = 'a\\udcff': must be characters that UTF-8 can write"),
         ({"repeats": Repeats(0, 4)}, "repeats.sequences = 0: must be at least 1"),
     ],

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from interp_jax.models.transformer import TransformerConfig
 from interp_jax.patching.exact.grids import Patched, patch_grid
 from interp_jax.patching.exact.nodes import each
-from interp_jax.patching.exact.paths import every_head, patch_paths
-from interp_jax.patching.exact.recordings import prompts_of
 from interp_jax.patching.metrics import Metric
+from interp_jax.patching.paths.patch import every_head, patch_paths
+from interp_jax.patching.prompts import prompts_of
 
 
 class Found(NamedTuple):

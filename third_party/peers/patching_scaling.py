@@ -26,7 +26,7 @@ from interp_jax.patching import metrics
 from interp_jax.patching.exact.grids import patch_grid
 from interp_jax.patching.exact.nodes import each
 from interp_jax.patching.exact.plan import plan_grid
-from interp_jax.patching.exact.recordings import Prompts, prompts_of
+from interp_jax.patching.prompts import Prompts, prompts_of
 from interp_jax.results.plot_style import Axes
 from interp_jax.results.plots import Line, lines
 from third_party.peers._rate import product_rate

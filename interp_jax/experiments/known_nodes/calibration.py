@@ -24,7 +24,7 @@ from interp_jax.models.cancelling_circuit import SIGNAL, signal_without_damper
 from interp_jax.models.circuit_truth import SITES
 from interp_jax.models.induction_truth import INDUCTION
 from interp_jax.models.name_mover_truth import BACKUP, MOVER
-from interp_jax.patching.exact.recordings import DENOISING, DIRECTIONS
+from interp_jax.patching.prompts import DENOISING, DIRECTIONS
 
 LARGEST_ERROR = 1e-4  # of a share: float32 under scores of 50
 SPEAK = {"name_mover": (MOVER, BACKUP), "induction": (INDUCTION,), "saturated": ((0, 0),)}  # to the logits

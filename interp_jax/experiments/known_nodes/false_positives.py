@@ -17,7 +17,7 @@ from interp_jax.experiments.known_nodes.populations import Overrides, without_ef
 from interp_jax.experiments.known_nodes.runs import METHODS, SIZES
 from interp_jax.experiments.known_nodes.scores import LEVEL, Population, changes, covered, signs, stands_out
 from interp_jax.experiments.known_nodes.verdicts import at_most, one_each, row, verdict
-from interp_jax.patching.exact.recordings import DIRECTIONS
+from interp_jax.patching.prompts import DIRECTIONS
 
 LEAST_COVERAGE = 0.9  # of a dozen heavy-tailed effects: see `patching/effects/intervals.py`
 BAR = f"at most {LEVEL:.0%}"

@@ -12,7 +12,7 @@ from interp_jax.models.cancelling_circuit import SIGNAL, signal_without_damper
 from interp_jax.models.circuit_truth import SITES, Node
 from interp_jax.models.induction_truth import induction_truth
 from interp_jax.models.name_mover_truth import name_mover_truth
-from interp_jax.patching.exact.recordings import DENOISING, DIRECTIONS, NOISING
+from interp_jax.patching.prompts import DENOISING, DIRECTIONS, NOISING
 from interp_jax.results import plots
 from interp_jax.results.report import Block, Figure, Section, TableBlock
 from interp_jax.results.tables import Table, interval

@@ -14,36 +14,35 @@ and for both directions, "denoising." and "noising.",
     random [M B]                         of parts of attention's output of a head's width, at random; only of those models
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from interp_jax.experiments.experiment import Experiment, untrained
 from interp_jax.experiments.known_nodes.config import WITHOUT_EFFECT, Config
-from interp_jax.experiments.known_nodes.subjects import INPUTS, Subject, noise, subject_of
+from interp_jax.experiments.known_nodes.subjects import INPUTS, Subject, subject_of
 from interp_jax.models.circuit_truth import SITES
-from interp_jax.patching.attribution.gradients import Attribution, attribution
-from interp_jax.patching.attribution.integrated import integrated_attribution
-from interp_jax.patching.attribution.relevance import relevance
-from interp_jax.patching.attribution.star import attribution_star, softmax_attribution
+from interp_jax.patching.attribution.estimates import Method, attribute
+from interp_jax.patching.attribution.gradients import gradient
+from interp_jax.patching.attribution.integrated import Integrated
+from interp_jax.patching.attribution.relevance import Relevance
+from interp_jax.patching.attribution.star import softmax, star
 from interp_jax.patching.exact.grids import patch_grid
 from interp_jax.patching.exact.nodes import Node, at_once
-from interp_jax.patching.exact.paths import every_head, patch_paths
-from interp_jax.patching.exact.recordings import DIRECTIONS, roles
-from interp_jax.patching.exact.views import features
+from interp_jax.patching.exact.random_parts import patch_random_parts
+from interp_jax.patching.paths.patch import every_head, patch_paths
+from interp_jax.patching.prompts import DIRECTIONS
 from interp_jax.train.run import RunState
 
 NAMES = tuple(f"blocks.attn.{site}" for site in SITES)
-ESTIMATES: dict[str, Callable[..., Attribution]] = {
-    "gradient": attribution,
-    "integrated": integrated_attribution,
-    "softmax": softmax_attribution,
-    "star": attribution_star,
-    "relevance": relevance,
+ESTIMATES: dict[str, Method] = {
+    "gradient": gradient,
+    "integrated": Integrated(),
+    "softmax": softmax,
+    "star": star,
+    "relevance": Relevance(),
 }
 METHODS = {
     "exact": "exact patching",
@@ -105,11 +104,10 @@ def exact_effects(subject: Subject, direction: str) -> dict[str, np.ndarray]:
 def estimated_effects(subject: Subject, direction: str) -> dict[str, Float[np.ndarray, "S L H B"]]:
     """By every method that the model has: GradDrop drops a layer and keeps another."""
     params, cfg, prompts, metric = subject[:4]
-    base, source = roles(prompts, direction)
     methods = {name: method for name, method in ESTIMATES.items() if name != "star" or cfg.n_layers > 1}
 
-    def effects(method: Callable[..., Attribution]) -> Float[np.ndarray, "S L H B"]:
-        found = method(params, cfg, base.tokens, source.tokens, prompts.at, metric, NAMES, prompts.positions).effects
+    def effects(method: Method) -> Float[np.ndarray, "S L H B"]:
+        found = attribute(params, cfg, prompts, metric, direction, NAMES, method).effects
         at_all_positions = [np.asarray(found[name]).sum(2) for name in NAMES]
         return np.moveaxis(np.stack(at_all_positions), 2, -1)
 
@@ -124,25 +122,7 @@ def edge_effects(subject: Subject, direction: str) -> Float[np.ndarray, "I N L H
 
 
 def random_effects(subject: Subject, direction: str, seed: int) -> Float[np.ndarray, "M B"]:
-    """Of random subspaces of each layer's attention output, as wide as a head; their bases stand side by side in a view."""
+    """Of random parts of each layer's attention output, as wide as a head, layer by layer."""
     params, cfg, prompts, metric = subject[:4]
-    width, size = cfg.d_head, RANDOM_NODES * cfg.d_head
-    bases = np.linalg.qr(noise(seed, "random nodes", (RANDOM_NODES, cfg.d_model, width)))[0]
-    view = features(coordinates, combined, jnp.asarray(np.concatenate(bases, axis=1)), size)
-    parts = np.arange(size).reshape(RANDOM_NODES, width)
-    sets = [
-        [Node("blocks.attn.out", layer, unit=int(unit)) for unit in units]
-        for layer in range(cfg.n_layers)
-        for units in parts
-    ]
-    return patch_grid(params, cfg, prompts, at_once(sets, cfg), metric, direction, view).effect
-
-
-def coordinates(bases: Float[Array, "D N"], x: Float[Array, "*rows D"]) -> Float[Array, "*rows N"]:
-    """Of activations, in all bases."""
-    return x @ bases
-
-
-def combined(bases: Float[Array, "D N"], c: Float[Array, "*rows N"]) -> Float[Array, "*rows D"]:
-    """The sum of what each basis makes of its coordinates: where those of one alone change, it changes by that one's part."""
-    return c @ bases.T
+    found = patch_random_parts(params, cfg, prompts, metric, direction, RANDOM_NODES, seed)
+    return found.effect.reshape(-1, len(prompts.at))

@@ -21,7 +21,7 @@ from interp_jax.experiments.known_nodes.runs import SIZES
 from interp_jax.patching.effects.intervals import bootstrap_interval
 from interp_jax.patching.effects.mediation import against_random
 from interp_jax.patching.effects.significance import SignFlip, sign_flip_test
-from interp_jax.patching.exact.recordings import DENOISING
+from interp_jax.patching.prompts import DENOISING
 
 THRESHOLD = 0.1  # of the total effect
 LEVEL = 0.05

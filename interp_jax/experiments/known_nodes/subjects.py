@@ -28,8 +28,8 @@ from interp_jax.models.name_mover_truth import name_mover_prompts
 from interp_jax.models.no_effect_model import no_effect_model, no_effect_prompts
 from interp_jax.models.saturated_circuit import saturated_circuit, saturated_prompts
 from interp_jax.models.transformer import Params, TransformerConfig
-from interp_jax.patching.exact.recordings import DENOISING, DIRECTIONS, NOISING, Prompts, prompts_of
 from interp_jax.patching.metrics import Metric, logit_difference
+from interp_jax.patching.prompts import DENOISING, DIRECTIONS, NOISING, Prompts, prompts_of
 
 INPUTS = ("q", "k", "v")  # of a receiver
 Shares = dict[str, Float[np.ndarray, "..."]]

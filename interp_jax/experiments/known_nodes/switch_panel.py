@@ -6,7 +6,7 @@ from interp_jax.experiments.known_nodes.runs import METHODS
 from interp_jax.experiments.known_nodes.scores import Population, shares
 from interp_jax.models.circuit_truth import SITES
 from interp_jax.models.saturated_circuit import KINDS, first_order
-from interp_jax.patching.exact.recordings import DIRECTIONS
+from interp_jax.patching.prompts import DIRECTIONS
 from interp_jax.results import plots
 from interp_jax.results.report import Block, Figure, Section
 

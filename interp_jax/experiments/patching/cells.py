@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from interp_jax.experiments.patching.task import Places
 from interp_jax.models.transformer import TransformerConfig
@@ -70,9 +70,14 @@ def cut_up(
     return {name: part.reshape(*shape, -1) for part, (name, shape) in zip(parts, shapes.items(), strict=True)}
 
 
-def estimates_of(name: str, effects: Mapping[str, Any], places: Places) -> Float[np.ndarray, "L *cells B"]:
-    """From effects [L B P …] of single nodes, which add up, those of its cells."""
-    found = np.asarray(effects[site_of(name)])
+def estimates_of(name: str, effects: Any, places: Places) -> Float[np.ndarray, "L *cells B"]:
+    """From effects [L B P …] of its site's single nodes, which add up, those of its cells."""
+    found = np.asarray(effects)
     if name in BY_POSITION:
-        return np.stack([np.take_along_axis(found, at[None, :, None], 2)[..., 0] for at in places.columns], axis=1)
+        return np.stack([at_columns(found, at) for at in places.columns], axis=1)
     return np.moveaxis(found.sum(2), 1, -1)
+
+
+def at_columns(effects: Any, columns: Int[np.ndarray, " B"]) -> Float[np.ndarray, "L B *units"]:
+    """Of effects [L B P …], those at each example's own column."""
+    return np.asarray(effects)[:, np.arange(len(columns)), columns]

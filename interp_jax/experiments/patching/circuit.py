@@ -14,7 +14,7 @@ import numpy as np
 from interp_jax.experiments.patching.routes import INPUTS
 from interp_jax.experiments.patching.view import View
 from interp_jax.experiments.subjects.kinds import KIND
-from interp_jax.patching.exact.recordings import DENOISING, DIRECTIONS, NOISING
+from interp_jax.patching.prompts import DENOISING, DIRECTIONS, NOISING
 from interp_jax.results.tables import cell_text, interval
 
 WAYS = {"q": "queries", "k": "keys", "v": "values"}
@@ -52,15 +52,18 @@ class Chain(NamedTuple):
 
 def chain_of(view: View) -> Chain | None:
     """The strongest chain; None where no path between heads carries anything, or there is no effect to carry."""
-    if not view.has("path_all") or not len(view.senders) or not view.is_clear:
+    if not view.has("path_all") or not view.is_clear:
         return None
-    at_once = np.stack([view.shares(direction, "path_all") for direction in DIRECTIONS], axis=-1)  # S 3 2
+    heads = np.flatnonzero([view.is_head(int(sender)) for sender in view.senders])
+    if not len(heads):
+        return None
+    at_once = np.stack([view.shares(direction, "path_all")[heads] for direction in DIRECTIONS], axis=-1)  # S 3 2
     size = np.abs(at_once).mean(-1)
     row, way = map(int, np.unravel_index(size.argmax(), size.shape))
     if size[row, way] < LEAST:
         return None
-    speakers = tuple(speaker_of(view, at_once[i], int(view.senders[i])) for i in alike(size[:, way]))
-    readers = readers_of(view, row, INPUTS[way])
+    speakers = tuple(speaker_of(view, at_once[i], int(view.senders[heads[i]])) for i in alike(size[:, way]))
+    readers = readers_of(view, int(heads[row]), INPUTS[way])
     previous, induction = (getattr(view.kinds, kind).mean(0).ravel() for kind in ("previous", "induction"))
     follows = previous[speakers[0].head] > KIND and any(induction[reader.head] > KIND for reader in readers)
     return Chain(speakers, INPUTS[way], readers, bool(INPUTS[way] == "k" and follows))
@@ -102,7 +105,7 @@ def sentence(view: View, chain: Chain | None) -> str:
     for head, alone, at_once in chain.speakers[:IN_FULL]:
         paths = ", ".join(f"{WAYS[way]} {both(at_once[way])}" for way in ways)
         found.append(
-            f"Head {view.head_name(head)} itself: {both(alone)}; by direct paths into all later heads at once: {paths}."
+            f"Head {view.node_name(head)} itself: {both(alone)}; by direct paths into all later heads at once: {paths}."
         )
     return " ".join(found)
 
@@ -114,7 +117,7 @@ def name_of(view: View, chain: Chain) -> str:
         speak, read = (", ".join(map(view.described, heads)) for heads in (begin, end))
         return f"The strongest chain is head{plural(begin)} {speak} → {WAYS[chain.way]} → head{plural(end)} {read}."
     speak, read = (
-        ", ".join(f"{view.head_name(h)} ({getattr(view.kinds, kind).mean(0).ravel()[h]:.2f})" for h in heads)
+        ", ".join(f"{view.node_name(h)} ({getattr(view.kinds, kind).mean(0).ravel()[h]:.2f})" for h in heads)
         for kind, heads in (("previous", begin), ("induction", end))
     )
     return (
@@ -153,10 +156,10 @@ def as_data(view: View, chain: Chain | None) -> dict[str, Any]:
         return found
     pair = lambda shares: {DENOISING: shares[0], NOISING: shares[1]}
     speakers = [
-        {"head": view.head_name(s.head), "alone": pair(s.alone)} | {way: pair(s.at_once[way]) for way in WAYS}
+        {"head": view.node_name(s.head), "alone": pair(s.alone)} | {way: pair(s.at_once[way]) for way in WAYS}
         for s in chain.speakers
     ]
-    readers = [{"head": view.head_name(r.head), "path": pair(r.single)} for r in chain.readers]
+    readers = [{"head": view.node_name(r.head), "path": pair(r.single)} for r in chain.readers]
     return found | {
         "chain": {"speakers": speakers, "way": chain.way, "readers": readers, "is_induction": chain.is_induction}
     }

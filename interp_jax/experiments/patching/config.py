@@ -1,11 +1,16 @@
 """What can be asked: which model, which task, and how much to compute and show."""
 
+import math
+
 from interp_jax.data.contrast.templates import TEMPLATES
 from interp_jax.errors import InputError, nearest
 from interp_jax.experiments.patching.measure import METRICS
 from interp_jax.experiments.subjects.kinds import Repeats
 from interp_jax.experiments.subjects.model import Model, check_text
 from interp_jax.parts import hyper, part
+from interp_jax.patching.attribution.missed_nodes import FEWEST
+
+SHARE = 0.05  # of the random sets of unchecked nodes, those that a node is in: few, so that it is nearly alone
 
 
 @part
@@ -46,6 +51,27 @@ class Task:
 
 
 @part
+class Missed:
+    """The bound on what an estimate missed, over heads' outputs by position.
+
+    Attributes:
+      checked: nodes with the largest estimates, which are patched one by one; at most half of them.
+      sets: random sets of all others, each patched at once; 0 leaves the bound out.
+    """
+
+    checked: int = 16
+    sets: int = 128
+
+    def check(self) -> None:
+        """Raise `InputError` for impossible values."""
+        if self.checked < 0 or (self.sets and self.sets * SHARE < FEWEST):
+            least = math.ceil(FEWEST / SHARE)
+            raise InputError(
+                f"missed.checked = {self.checked}, missed.sets = {self.sets}: at least 0, and 0 or at least {least}"
+            )
+
+
+@part
 class Show:
     """How much the report shows.
 
@@ -74,6 +100,7 @@ class Config:
         "log_probability", of the answers alone.
       random_nodes: random subspaces of each layer's attention output, as wide as a head, that heads are compared with.
       senders: most heads whose paths into all others are patched: those with the largest effects; 0 is all.
+      send_mlps: whether the paths from all MLPs are patched too.
     """
 
     seed: int = hyper(0)
@@ -81,9 +108,11 @@ class Config:
     metric: str = METRICS[0]
     random_nodes: int = 20
     senders: int = 24
+    send_mlps: bool = True
     model: Model = Model()
     task: Task = Task()
     repeats: Repeats = Repeats()
+    missed: Missed = Missed()
     show: Show = Show()
 
     def check(self) -> None:
@@ -96,5 +125,5 @@ class Config:
             raise InputError(
                 f"random_nodes = {self.random_nodes}, senders = {self.senders}: at least 2, and at least 0"
             )
-        for section in (self.model, self.task, self.repeats, self.show):
+        for section in (self.model, self.task, self.repeats, self.missed, self.show):
             section.check()

@@ -6,7 +6,7 @@ from jaxtyping import Float
 
 from interp_jax.experiments.patching.cells import BY_HEAD, BY_POSITION, TITLES
 from interp_jax.experiments.patching.view import DONE, View
-from interp_jax.patching.exact.recordings import DENOISING, DIRECTIONS, NOISING
+from interp_jax.patching.prompts import DENOISING, DIRECTIONS, NOISING
 from interp_jax.results import model_plots, plots
 from interp_jax.results.report import Block, Figure, Section
 

@@ -9,15 +9,25 @@ from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.patching.circuit import as_data, chain_of, percent, sentence
 from interp_jax.experiments.patching.estimate_blocks import estimate_blocks
 from interp_jax.experiments.patching.maps import head_blocks, position_blocks
+from interp_jax.experiments.patching.mediation import mediation_blocks
 from interp_jax.experiments.patching.path_blocks import circuit_blocks, path_blocks
 from interp_jax.experiments.patching.question import question_blocks
 from interp_jax.experiments.patching.ranking import ranking_blocks
 from interp_jax.experiments.patching.view import View, view_of
-from interp_jax.patching.exact.recordings import DENOISING, NOISING
+from interp_jax.patching.prompts import DENOISING, NOISING
 from interp_jax.results.report import Block, Page, Section
 
 STRONGEST = 3  # heads in the summary
-PARTS = (question_blocks, circuit_blocks, position_blocks, head_blocks, ranking_blocks, path_blocks, estimate_blocks)
+PARTS = (
+    question_blocks,
+    circuit_blocks,
+    position_blocks,
+    head_blocks,
+    ranking_blocks,
+    mediation_blocks,
+    path_blocks,
+    estimate_blocks,
+)
 
 
 def report(groups: Sequence[GroupResult]) -> Page:
@@ -55,7 +65,7 @@ def summary_of(view: View) -> str:
         return about
     shares = [view.shares(direction, "z").ravel().tolist() for direction in (DENOISING, NOISING)]
     order = np.argsort(-np.abs(shares).mean(0), kind="stable")[:STRONGEST]
-    heads = (f"{view.head_name(h)} ({percent(shares[0][h])}, {percent(shares[1][h])})" for h in map(int, order))
+    heads = (f"{view.node_name(h)} ({percent(shares[0][h])}, {percent(shares[1][h])})" for h in map(int, order))
     return (
         f"{about} The strongest heads, with what they restore when they are clean in the corrupted run (denoising), and what is"
         f" lost when they are corrupted in the clean one (noising): {', '.join(heads)}."

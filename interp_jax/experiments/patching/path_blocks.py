@@ -16,7 +16,7 @@ from interp_jax.experiments.patching.routes import INPUTS
 from interp_jax.experiments.patching.view import DONE, View
 from interp_jax.experiments.subjects.kinds import uniform_scores
 from interp_jax.patching.effects.intervals import bootstrap_interval
-from interp_jax.patching.exact.recordings import DENOISING, DIRECTIONS, NOISING
+from interp_jax.patching.prompts import DENOISING, DIRECTIONS, NOISING
 from interp_jax.results import model_plots, plots
 from interp_jax.results.report import Block, Figure, Section, TableBlock
 from interp_jax.results.tables import Table
@@ -61,15 +61,15 @@ def at_once_table(view: View) -> Table:
     """What senders do through all later heads at once, by way; the strongest first."""
     both = {direction: view.shares(direction, "path_all") for direction in DIRECTIONS}
     size = np.mean([np.abs(shares).max(1) for shares in both.values()], axis=0)
-    columns = ["head", *(f"{WAYS[way]}: {DONE[d]}" for way in INPUTS for d in DIRECTIONS)]
+    columns = ["speaks", *(f"{WAYS[way]}: {DONE[d]}" for way in INPUTS for d in DIRECTIONS)]
     rows = []
-    speak = [i for i in np.argsort(-size, kind="stable") if view.senders[i] // view.n_heads < view.n_layers - 1]
+    speak = [i for i in np.argsort(-size, kind="stable") if view.layer_of(int(view.senders[i])) < view.n_layers - 1]
     for i in speak[: view.config.show.paths]:
         shares = [plain(float(both[d][i, j])) for j in range(len(INPUTS)) for d in DIRECTIONS]
         rows.append((view.described(int(view.senders[i])), *shares))
     caption = (
-        f"What a head does through the queries, keys or values of all later heads at once: shares of the effect restored"
-        f" ({DENOISING}) and lost ({NOISING})."
+        f"What a head{or_mlp(view)} does through the queries, keys or values of all later heads at once: shares of the effect"
+        f" restored ({DENOISING}) and lost ({NOISING})."
     )
     return Table(columns, rows, caption)
 
@@ -98,17 +98,18 @@ def path_blocks(view: View) -> list[Block]:
     """All single paths: matrices, and the strongest in a table."""
     if not view.has("path_logits"):
         why = "The norms of this model rescale the stream after each layer, so no path is direct."
-        return [Section("Paths between heads", why)]
-    everyone = view.n_layers * view.n_heads
-    some = "" if len(view.senders) == everyone else (
-        f" The {len(view.senders)} heads with the largest effects of {everyone} were asked; `senders` asks more."
+        return [Section("Direct paths", why)]
+    everyone, asked = view.n_layers * view.n_heads, sum(map(view.is_head, map(int, view.senders)))
+    some = "" if asked == everyone else (
+        f" The {asked} heads with the largest effects of {everyone} were asked; `senders` asks more."
     )  # fmt: skip
+    mlps = " and MLPs" if asked < len(view.senders) else ""
     text = (
-        "Direct paths one by one: rows are the heads that speak, columns those that read, as layer.head. Paths into the"
-        f" logits are what a head says to them directly.{some}"
+        f"One by one: rows are the heads{mlps} that speak, columns the heads that read, as layer.head. Paths into"
+        f" the logits are what a head{or_mlp(view)} says to them directly.{some}"
     )
-    blocks: list[Block] = [Section("Paths between heads", text)]
-    if view.has("path_q"):
+    blocks: list[Block] = [Section("Direct paths", text)]
+    if view.has("path_q") and any(view.layer_of(int(sender)) < view.n_layers - 1 for sender in view.senders):
         reach = reach_of(view, [f"path_{way}" for way in INPUTS])
         for direction in DIRECTIONS:
             for ways in [INPUTS] if same_heads(view) else [INPUTS[:1], INPUTS[1:]]:
@@ -116,6 +117,11 @@ def path_blocks(view: View) -> list[Block]:
                 what = f"share of the effect that is {DONE[direction]} by each direct path"
                 blocks.append(Figure(figure, f"{direction.capitalize()}: {what}.{left_out}"))
     return [*blocks, TableBlock(path_table(view))]
+
+
+def or_mlp(view: View) -> str:
+    """Whether MLPs send too, for a sentence."""
+    return "" if all(map(view.is_head, map(int, view.senders))) else " or MLP"
 
 
 def same_heads(view: View) -> bool:
@@ -128,7 +134,7 @@ def path_figure(view: View, direction: str, ways: Sequence[str], reach: tuple[fl
     shares = np.stack([view.shares(direction, f"path_{way}") for way in ways])  # W S L G
     per_layer = shares.shape[-1]
     flat = shares.reshape(*shares.shape[:2], -1)
-    speak = np.flatnonzero(view.senders // view.n_heads < view.n_layers - 1)
+    speak = np.flatnonzero([view.layer_of(int(sender)) < view.n_layers - 1 for sender in view.senders])
     read = np.arange(per_layer, flat.shape[-1])
     most, size = view.config.show.heads, np.abs(flat).max(0)
     rows = np.sort(speak[np.argsort(-size[speak][:, read].max(1), kind="stable")[:most]])
@@ -137,7 +143,7 @@ def path_figure(view: View, direction: str, ways: Sequence[str], reach: tuple[fl
         [matrix[np.ix_(rows, columns)] for matrix in flat],
         [ENDS[way] for way in ways],
         [f"{i // per_layer}.{i % per_layer}" for i in columns],
-        [view.head_name(int(view.senders[i])) for i in rows],
+        [view.node_name(int(view.senders[i])) for i in rows],
         plots.Axes("reads", "speaks"),
         direction,
         reach,
@@ -168,10 +174,10 @@ def interval(effect: Float[np.ndarray, " B"]) -> list[float]:
 
 
 def all_paths(view: View) -> list[Path]:
-    """Every single path between heads of which one is after the other, and from heads to the logits."""
+    """Every single path from a head or MLP into a later head, and to the logits."""
     found = []
     for i, sender in enumerate(map(int, view.senders)):
-        name, layer = view.described(sender), sender // view.n_heads
+        name, layer = view.described(sender), view.layer_of(sender)
         of = lambda what, at: {d: view.effects[d][what][i][at] for d in DIRECTIONS}  # noqa: B023
         found.append(Path(name, "logits", "directly", of("path_logits", ...)))
         for way in INPUTS if view.has("path_q") else ():

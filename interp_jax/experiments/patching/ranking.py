@@ -6,7 +6,7 @@ from jaxtyping import Float
 
 from interp_jax.experiments.patching.view import DONE, View
 from interp_jax.patching.effects.mediation import against_random, assess
-from interp_jax.patching.exact.recordings import DIRECTIONS
+from interp_jax.patching.prompts import DIRECTIONS
 from interp_jax.results.report import Block, Section, TableBlock
 from interp_jax.results.tables import Table
 
@@ -45,7 +45,7 @@ def beside_random(view: View, direction: str) -> list[tuple[float, float]]:
     heads, random = (view.effects[direction][name] / view.total for name in ("z", "random"))
     found = []
     for layer in range(view.n_layers):
-        chance = jnp.asarray(random[:, layer], jnp.float32)
+        chance = jnp.asarray(random[layer], jnp.float32)
         size = against_random(jnp.asarray(heads[layer], jnp.float32), chance).size
         found += [(plain(float(chance.mean())), plain(float(s))) for s in size]
     return found
@@ -60,8 +60,9 @@ def nodes_of(view: View, direction: str) -> Float[np.ndarray, "C B"]:
 
 def node_names(view: View) -> list[str]:
     """Their names."""
-    heads = [f"head {view.described(i)}" for i in range(view.n_layers * view.n_heads)]
-    return heads + [f"MLP {layer}" for layer in range(view.n_layers) if view.has("mlp")]
+    n_heads = view.n_layers * view.n_heads
+    mlps = [view.described(n_heads + layer) for layer in range(view.n_layers) if view.has("mlp")]
+    return [f"head {view.described(i)}" for i in range(n_heads)] + mlps
 
 
 def plain(share: float) -> float:

@@ -4,18 +4,18 @@ Nothing is trained: a run's observation is kinds of head, and its analysis the m
 
     previous, duplicate, induction [L H]      kinds of head, on repeated random tokens
     clean, corrupted [B]                      the metric of the two runs of each pair
-    senders [S]                               the heads whose paths are patched, as l H + h
+    senders [S]                               the heads and MLPs whose paths are patched, by number; see `routes.py`
     about []                                  JSON for the report: the model, the positions, examples
 
 and for both directions, "denoising." and "noising.", with the names and axes of `cells.py` and then B:
 
     resid_pre, attn_out, mlp_out, z, q, k, v, mlp      the metric of the patched runs
-    random [N L B]                                     of runs with a random part of a layer's attention output patched
+    random [L N B]                                     of runs with a random part of a layer's attention output patched
     path_q [S L H B], path_k, path_v [S L G B]         of direct paths from a sender into every head
     path_all [S 3 B]                                   into the queries, keys or values of all later heads at once
     path_logits [S B]                                  of direct paths from a sender to the logits
-    estimate.…                                         effects by attribution patching, in place of the metric
-    softmax.q, softmax.k                               the same with the softmax computed exactly (AtP*)
+    estimate.…, softmax.…, star.…                      effects by attribution, in place of the metric; see `causes.py`
+    missed [4]                                         without B: the numbers of `missed.Missed`
 """
 
 import json
@@ -32,12 +32,13 @@ from interp_jax.experiments.patching import task
 from interp_jax.experiments.patching.causes import Contrast, estimate, patch_nodes, patch_random
 from interp_jax.experiments.patching.config import Config
 from interp_jax.experiments.patching.measure import metric_of
+from interp_jax.experiments.patching.missed import bound_missed
 from interp_jax.experiments.patching.routes import patch_routes
 from interp_jax.experiments.subjects.kinds import repeat_period, score_heads
 from interp_jax.experiments.subjects.model import Subject, check_has_logits, load_params, subject_of
 from interp_jax.experiments.subjects.tokens import names_of
 from interp_jax.models.transformer import Params
-from interp_jax.patching.exact.recordings import DIRECTIONS
+from interp_jax.patching.prompts import DIRECTIONS
 from interp_jax.train.run import RunState
 
 EXAMPLES = 3  # pairs that the report shows
@@ -85,10 +86,15 @@ def analyse(seed: int, config: Config, shared: Shared, subject: Subject) -> dict
     bases = (whole.corrupted, whole.clean)  # of denoising and of noising
     effects = [(found["z"] - base).mean(-1) for found, base in zip(nodes.values(), bases, strict=True)]
     senders = strongest(np.abs(effects).max(0), config.senders)
+    if config.send_mlps and subject.cfg.d_mlp:
+        senders = np.append(senders, effects[0].size + np.arange(subject.cfg.n_layers))
     found = {"clean": whole.clean, "corrupted": whole.corrupted, "senders": senders}
     for direction, seen in nodes.items():
         seen |= {"random": patch_random(contrast, direction, config.random_nodes, seed)}
         seen |= patch_routes(contrast, direction, senders) | estimate(contrast, direction)
+        if config.missed.sets:
+            z, missed = seen["estimate.z_at"].mean(-1), config.missed
+            seen["missed"] = np.array(bound_missed(contrast, direction, z, missed.checked, missed.sets, seed))
         found |= {f"{direction}.{name}": values for name, values in seen.items()}
     about = {
         "name": subject.name,

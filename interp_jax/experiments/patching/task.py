@@ -19,7 +19,7 @@ from interp_jax.experiments.patching.config import Config, Task
 from interp_jax.experiments.subjects.model import Subject
 from interp_jax.experiments.subjects.tokens import names_of, prefix_of
 from interp_jax.models.transformer import check_length
-from interp_jax.patching.exact.recordings import Prompts, prompts_of
+from interp_jax.patching.prompts import Prompts, prompts_of
 
 SHORTEST = 5  # tokens of a prompt of "induction"
 

@@ -7,6 +7,7 @@ Means over pairs are divided, not pairs. So 0 is a node that does nothing and 1 
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -16,12 +17,14 @@ from jaxtyping import Float, Int
 from interp_jax.anatomy.heads import HeadScores
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.patching.config import Config
+from interp_jax.experiments.patching.missed import Missed
 from interp_jax.experiments.subjects.kinds import kind_of
-from interp_jax.patching.exact.recordings import DENOISING, DIRECTIONS, NOISING
+from interp_jax.patching.prompts import DENOISING, DIRECTIONS, NOISING
 from interp_jax.results.tables import interval
 
 DONE = {DENOISING: "restored", NOISING: "lost"}
-ESTIMATES = ("estimate.", "softmax.")
+ESTIMATES = ("estimate.", "softmax.", "star.")
+SIZES = "star."  # have no sign
 ROUTES = "path_"
 
 
@@ -32,9 +35,10 @@ class View(NamedTuple):
       config: of the first run.
       about: of the first run: name, facts, positions, examples.
       clean, corrupted: the metric.
-      senders: the heads whose paths were patched in all runs, as l H + h.
+      senders: the heads and MLPs whose paths were patched in all runs; heads as l H + h, then the MLPs, as in `routes.py`.
       effects: by direction and name: what patching restores, or loses, in units of the metric.
       kinds: kinds of head, [R L H] each.
+      missed: by direction, what an estimate may have missed, of each run; empty where that was not asked.
     """
 
     config: Config
@@ -44,6 +48,7 @@ class View(NamedTuple):
     senders: Int[np.ndarray, " S"]
     effects: dict[str, dict[str, Float[np.ndarray, "*cells B"]]]
     kinds: HeadScores
+    missed: Mapping[str, tuple[Missed, ...]] = {}
 
     @property
     def total(self) -> float:
@@ -78,24 +83,36 @@ class View(NamedTuple):
         """Mean effects as shares of the whole."""
         return self.effects[direction][name].mean(-1) / self.total
 
-    def head_name(self, head: int) -> str:
-        """Layer and head of l H + h: "3.7"."""
-        return f"{head // self.n_heads}.{head % self.n_heads}"
+    def is_head(self, node: int) -> bool:
+        """Whether a number is that of a head, and not of an MLP."""
+        return node < self.n_layers * self.n_heads
 
-    def described(self, head: int) -> str:
-        """A head with what it is, where it is something: "0.1 (previous)"."""
-        kind = kind_of(self.kinds, head)
-        return self.head_name(head) + (f" ({kind})" if kind else "")
+    def layer_of(self, node: int) -> int:
+        """The layer of a head or MLP."""
+        return node // self.n_heads if self.is_head(node) else node - self.n_layers * self.n_heads
+
+    def node_name(self, node: int) -> str:
+        """Layer and head of a head, "3.7"; of the rest, "MLP 3"."""
+        layer = self.layer_of(node)
+        return f"{layer}.{node % self.n_heads}" if self.is_head(node) else f"MLP {layer}"
+
+    def described(self, node: int) -> str:
+        """A head or MLP with what it is, where that is known: "0.1 (previous)"."""
+        kind = kind_of(self.kinds, node) if self.is_head(node) else ""
+        return self.node_name(node) + (f" ({kind})" if kind else "")
 
 
 def view_of(group: GroupResult) -> View:
     """A group as the report sees it: the pairs of all seeds as one sample; those of a file are the same for all."""
     config = jax.tree.map(lambda leaf: leaf[0].item(), group.config)
-    seen = list(group.observations.values())[-1]
+    seen = dict(list(group.observations.values())[-1])
     kinds = HeadScores(*(seen[kind] for kind in HeadScores._fields))
     if config.task.file:
         seen = {name: values[:1] for name, values in seen.items()}
     senders = np.array([s for s in seen["senders"][0] if (seen["senders"] == s).any(1).all()], int)
+    missed = {
+        d: tuple(Missed(*run) for run in seen.pop(f"{d}.missed").tolist()) for d in DIRECTIONS if f"{d}.missed" in seen
+    }
     effects: dict[str, dict[str, np.ndarray]] = {direction: {} for direction in DIRECTIONS}
     for name, values in seen.items():
         direction, _, what = name.partition(".")
@@ -103,14 +120,14 @@ def view_of(group: GroupResult) -> View:
             some = pick(values, seen["senders"], senders) if what.startswith(ROUTES) else values
             effects[direction][what] = pooled(effect_of(direction, what, some, seen))
     about = json.loads(str(seen["about"][0]))
-    return View(config, about, pooled(seen["clean"]), pooled(seen["corrupted"]), senders, effects, kinds)
+    return View(config, about, pooled(seen["clean"]), pooled(seen["corrupted"]), senders, effects, kinds, missed)
 
 
 def effect_of(
     direction: str, what: str, values: Float[np.ndarray, "R *cells B"], seen: dict[str, np.ndarray]
 ) -> Float[np.ndarray, "R *cells B"]:
     """What is restored or lost, in units of the metric."""
-    sign = 1 if direction == DENOISING else -1
+    sign = 1 if direction == DENOISING or what.startswith(SIZES) else -1
     if what.startswith(ESTIMATES):
         return sign * values
     base = seen["corrupted" if direction == DENOISING else "clean"]

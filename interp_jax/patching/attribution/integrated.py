@@ -14,7 +14,7 @@ embeddings are small) a few steps are far off: look how far the sum misses, and 
     riemann      1/n, 2/n, …, 1                             1/n         the gradient of the source run
 """
 
-from collections.abc import Iterable
+import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,46 +22,40 @@ from jaxtyping import Array, Float
 
 from interp_jax import taps
 from interp_jax.errors import InputError, nearest
-from interp_jax.models.config import Ids, Places, TransformerConfig
-from interp_jax.models.transformer import Params
-from interp_jax.patching.attribution.gradients import Attribution, one_program
-from interp_jax.patching.attribution.linearisation import Columns, linearise, measure, weighted_sum
+from interp_jax.patching.attribution.linearisation import linearise, weighted_sum
+from interp_jax.patching.attribution.runs import Effects, Estimate, Runs
 from interp_jax.patching.attribution.sites import first_order
-from interp_jax.patching.metrics import Metric
 
 RULES = ("gauss", "trapezoid", "riemann")
 
 
-@one_program("steps", "rule")
-def integrated_attribution(
-    params: Params,
-    cfg: TransformerConfig,
-    base: Ids,
-    source: Ids,
-    at: Columns,
-    metric: Metric,
-    sites: Iterable[str] | None = None,
-    positions: Places | None = None,
-    steps: int = 8,
-    rule: str = "gauss",
-) -> Attribution:
-    """Effects of all nodes of `sites` by `steps` backward passes; arguments and errors are those of `attribution`.
+@dataclasses.dataclass(frozen=True)
+class Integrated:
+    """Effects by `steps` backward passes: a method of `attribute`.
 
     Raises:
       InputError: an unknown rule, or too few steps for it.
     """
-    run = lambda tokens: measure(params, cfg, tokens, at, metric, positions)
-    recorded = taps.record(run, dict.fromkeys((*sites, "embed"), ...))
-    (here, held), (there, taken) = recorded(base), recorded(source)
-    difference = {s: taken[s] - held[s] for s in (*sites, "embed")}
 
-    def effects(point: Float[Array, ""]) -> dict[str, Array]:
-        between = taps.Edit("replace", held["embed"] + point * difference["embed"])
-        gradients = linearise(lambda: taps.edit(run)({"embed": between}, base), sites).gradients
-        return {s: first_order(s, difference[s], gradients[s], cfg) for s in sites}
+    steps: int = 8
+    rule: str = "gauss"
 
-    points, weights = (jnp.asarray(x, held["embed"].dtype) for x in quadrature(rule, steps))
-    return Attribution(here, there, weighted_sum(effects, weights, points))
+    def __post_init__(self) -> None:
+        quadrature(self.rule, self.steps)
+
+    def __call__(self, runs: Runs, sites: tuple[str, ...]) -> Estimate:
+        """Effects of all nodes of `sites`."""
+        recorded = tuple(dict.fromkeys((*sites, "embed")))
+        (here, held), (there, taken) = taps.record(runs.base, recorded)(), runs.recorded_source(recorded)
+        difference = {s: taken[s] - held[s] for s in recorded}
+
+        def effects(point: Float[Array, ""]) -> Effects:
+            between = taps.Edit("replace", held["embed"] + point * difference["embed"])
+            gradients = linearise(lambda: taps.edit(runs.base)({"embed": between}), sites).gradients
+            return {s: first_order(s, difference[s], gradients[s], runs.cfg) for s in sites}
+
+        points, weights = (jnp.asarray(x, held["embed"].dtype) for x in quadrature(self.rule, self.steps))
+        return Estimate(here, there, weighted_sum(effects, weights, points))
 
 
 def quadrature(rule: str, steps: int) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:

@@ -14,15 +14,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Array, Float
 
 from interp_jax import taps
-from interp_jax.models.config import Ids, Places, TransformerConfig
-from interp_jax.models.transformer import Params, blocks, embed, unembed
-from interp_jax.patching.metrics import Metric
 
-Columns = Integer[Array | np.ndarray, " B"]
 Backward = Mapping[str, Callable[[Array, Any], Array]]
 
 
@@ -38,19 +33,6 @@ class Linearisation(NamedTuple):
     metric: Float[Array, " B"]
     activations: dict[str, Array]
     gradients: dict[str, Array]
-
-
-def measure(
-    params: Params, cfg: TransformerConfig, tokens: Ids, at: Columns, metric: Metric, positions: Places | None = None
-) -> Float[Array, " B"]:
-    """The metric of the logits in column `at` of each example: one row goes through the unembedding.
-
-    Raises:
-      InputError: a model without logits.
-    """
-    x, _ = blocks(params, embed(params, tokens, cfg, positions), cfg, positions=positions)
-    rows = jnp.take_along_axis(x, jnp.asarray(at)[:, None, None], axis=1)[:, 0]
-    return metric(unembed(params, rows, cfg, metric.tokens))
 
 
 def linearise(

@@ -17,49 +17,42 @@ does worse where it is flat or noisy; the rules are a choice and no approximatio
 masked language models keeps its gradient.
 """
 
-from collections.abc import Iterable
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from interp_jax import taps
 from interp_jax.errors import InputError, nearest
-from interp_jax.models.config import ACTIVATIONS, Ids, Places, TransformerConfig
+from interp_jax.models.config import ACTIVATIONS, TransformerConfig
 from interp_jax.models.sites import sites as sites_of
-from interp_jax.models.transformer import Params
-from interp_jax.patching.attribution.gradients import Attribution, one_program
-from interp_jax.patching.attribution.linearisation import Backward, Columns, linearise, measure
+from interp_jax.patching.attribution.linearisation import Backward, linearise
+from interp_jax.patching.attribution.runs import Estimate, Runs
 from interp_jax.patching.attribution.sites import first_order
-from interp_jax.patching.metrics import Metric
 
 ATTENTION = ("frozen", "half")
 
 
-@one_program("attention")
-def relevance(
-    params: Params,
-    cfg: TransformerConfig,
-    base: Ids,
-    source: Ids,
-    at: Columns,
-    metric: Metric,
-    sites: Iterable[str] | None = None,
-    positions: Places | None = None,
-    attention: str = "frozen",
-) -> Attribution:
-    """Effects of all nodes of `sites` by one backward pass under the rules; arguments and errors are those of `attribution`.
+@dataclasses.dataclass(frozen=True)
+class Relevance:
+    """Effects by one backward pass under the rules: a method of `attribute`.
 
     Raises:
       InputError: an unknown rule for attention.
     """
-    if attention not in ATTENTION:
-        raise InputError(f"attention = {attention!r}: {nearest(attention, ATTENTION)}")
-    run = lambda tokens: measure(params, cfg, tokens, at, metric, positions)
-    there, taken = taps.record(run, sites)(source)
-    here = linearise(lambda: run(base), sites, rules(cfg, attention))
-    effects = {s: first_order(s, taken[s] - here.activations[s], here.gradients[s], cfg) for s in sites}
-    return Attribution(here.metric, there, effects)
+
+    attention: str = "frozen"
+
+    def __post_init__(self) -> None:
+        if self.attention not in ATTENTION:
+            raise InputError(f"attention = {self.attention!r}: {nearest(self.attention, ATTENTION)}")
+
+    def __call__(self, runs: Runs, sites: tuple[str, ...]) -> Estimate:
+        """Effects of all nodes of `sites`."""
+        (there, taken), backward = runs.recorded_source(sites), rules(runs.cfg, self.attention)
+        here = linearise(runs.base, sites, backward)
+        effects = {s: first_order(s, taken[s] - here.activations[s], here.gradients[s], runs.cfg) for s in sites}
+        return Estimate(here.metric, there, effects)
 
 
 def rules(cfg: TransformerConfig, attention: str = "frozen") -> Backward:

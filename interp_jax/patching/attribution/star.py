@@ -1,7 +1,7 @@
 """AtP*: attribution that neither a saturated softmax nor cancellation blinds (Kramár et al. 2024, arXiv:2403.00745).
 
-    softmax_attribution    queries and keys: the softmax is computed again, exactly; what follows it, to first order
-    attribution_star       besides, GradDrop:  size(node) = 1/(L-1) Σ_l |effect of the node with layer l's gradient dropped|
+    softmax    queries and keys: the softmax is computed again, exactly; what follows it, to first order
+    star       besides, GradDrop:  size(node) = 1/(L-1) Σ_l |effect of the node with layer l's gradient dropped|
 
 A query that moves a saturated attention from one key to another has a large effect and hardly a gradient. And what a node says
 directly may cancel against what a later layer makes of it, to first order and on this example: AtP then sees neither. With the
@@ -19,72 +19,39 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from interp_jax import taps
 from interp_jax.errors import InputError
-from interp_jax.models.config import Ids, Places, TransformerConfig
-from interp_jax.models.transformer import Params, in_order
-from interp_jax.patching.attribution.gradients import Attribution, one_program
-from interp_jax.patching.attribution.linearisation import (
-    Backward,
-    Columns,
-    Linearisation,
-    linearise,
-    measure,
-    weighted_sum,
-)
+from interp_jax.models.transformer import TransformerConfig
+from interp_jax.patching.attribution.linearisation import Backward, Linearisation, linearise, weighted_sum
+from interp_jax.patching.attribution.runs import Effects, Estimate, Runs
 from interp_jax.patching.attribution.sites import first_order
 from interp_jax.patching.attribution.softmax import KEYS, QUERIES, Reads, read_sites, softmax_effects
-from interp_jax.patching.metrics import Metric
 
 
-@one_program()
-def softmax_attribution(
-    params: Params,
-    cfg: TransformerConfig,
-    base: Ids,
-    source: Ids,
-    at: Columns,
-    metric: Metric,
-    sites: Iterable[str] | None = None,
-    positions: Places | None = None,
-) -> Attribution:
-    """Effects with their sign: of queries and keys through the exact softmax, of other nodes as in `attribution`.
-
-    Arguments and errors are those of `attribution`.
-    """
-    run = lambda tokens: measure(params, cfg, tokens, at, metric, positions)
-    there, taken = taps.record(run, needed(sites, cfg))(source)
-    here = linearise(lambda: run(base), needed(sites, cfg))
-    return Attribution(here.metric, there, _effects(params, cfg, sites, taken, positions)(here))
+def softmax(runs: Runs, sites: tuple[str, ...]) -> Estimate:
+    """Effects with their sign, a method of `attribute`: of queries and keys through the exact softmax, else as `gradient`."""
+    recorded = needed(sites, runs.cfg)
+    (there, taken), here = runs.recorded_source(recorded), linearise(runs.base, recorded)
+    return Estimate(here.metric, there, _effects(runs, sites, taken)(here))
 
 
-@one_program()
-def attribution_star(
-    params: Params,
-    cfg: TransformerConfig,
-    base: Ids,
-    source: Ids,
-    at: Columns,
-    metric: Metric,
-    sites: Iterable[str] | None = None,
-    positions: Places | None = None,
-) -> Attribution:
-    """Sizes of effects, at least 0, by L backward passes; arguments and errors are those of `attribution`.
+def star(runs: Runs, sites: tuple[str, ...]) -> Estimate:
+    """Sizes of effects, at least 0, by L backward passes: a method of `attribute`.
 
     Raises:
       InputError: a model of one layer, in which nothing would be left.
     """
+    cfg = runs.cfg
     if cfg.n_layers < 2:
-        raise InputError("GradDrop needs model.n_layers of at least 2: with one layer, use softmax_attribution")
-    run = lambda tokens: measure(params, cfg, tokens, at, metric, positions)
-    there, taken = taps.record(run, needed(sites, cfg))(source)
-    effects = _effects(params, cfg, sites, taken, positions)
+        raise InputError("GradDrop needs model.n_layers of at least 2: with one layer, use the method softmax")
+    recorded = needed(sites, cfg)
+    there, taken = runs.recorded_source(recorded)
+    effects = _effects(runs, sites, taken)
 
-    def sizes(keep: Bool[Array, " L"]) -> dict[str, Array]:
-        return jax.tree.map(jnp.abs, effects(linearise(lambda: run(base), needed(sites, cfg), dropped(keep, cfg))))
+    def sizes(keep: Bool[Array, " L"]) -> Effects:
+        return jax.tree.map(jnp.abs, effects(linearise(runs.base, recorded, dropped(keep, cfg))))
 
     weights = jnp.full(cfg.n_layers, 1 / (cfg.n_layers - 1))
-    return Attribution(run(base), there, weighted_sum(sizes, weights, ~jnp.eye(cfg.n_layers, dtype=bool)))
+    return Estimate(runs.base(), there, weighted_sum(sizes, weights, ~jnp.eye(cfg.n_layers, dtype=bool)))
 
 
 def dropped(keep: Bool[Array, " L"], cfg: TransformerConfig) -> Backward:
@@ -104,21 +71,20 @@ def needed(sites: Iterable[str], cfg: TransformerConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*sites, *inputs)))
 
 
-def _effects(
-    params: Params, cfg: TransformerConfig, sites: Iterable[str], taken: dict[str, Array], positions: Places | None
-) -> Callable[[Linearisation], dict[str, Array]]:
+def _effects(runs: Runs, sites: tuple[str, ...], taken: dict[str, Array]) -> Callable[[Linearisation], Effects]:
     """From a linearised base run, the effects of putting in what was `taken` of the source run."""
+    cfg = runs.cfg
 
-    def effects(here: Linearisation) -> dict[str, Array]:
+    def effects(here: Linearisation) -> Effects:
         acts, gradients = here.activations, here.gradients
         linear = [s for s in sites if s not in QUERIES + KEYS]
         found = {s: first_order(s, taken[s] - acts[s], gradients[s], cfg) for s in linear}
-        if len(linear) == len(tuple(sites)):
+        if len(linear) == len(sites):
             return found
         base, source = (Reads(*(run[s] for s in read_sites(cfg))) for run in (acts, taken))
         v, gradient = acts["blocks.attn.v"], gradients["blocks.attn.z"]
-        columns = in_order(v.shape[2]) if positions is None else jnp.asarray(positions)
-        exact = softmax_effects(params["blocks"]["attn"], cfg, base, source, v, gradient, columns)
+        weights = runs.params["blocks"]["attn"]
+        exact = softmax_effects(weights, cfg, base, source, v, gradient, runs.prompts.positions)
         return found | {s: exact.q if s in QUERIES else exact.k for s in sites if s not in found}
 
     return effects

@@ -1,1 +1,1 @@
-"""Exact patching: grids of nodes and paths, computed only where a patch is felt."""
+"""Exact patching: grids of nodes, computed only where a patch is felt."""

@@ -16,22 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from interp_jax.models.transformer import Params, TransformerConfig, check_rows
+from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.patching.exact import budget, packing
 from interp_jax.patching.exact.cone import STREAM, Kind, Shared, Step, read_out, run_step
 from interp_jax.patching.exact.nodes import STREAMS, Grid
 from interp_jax.patching.exact.plan import MEMORY, Plan, check_source, chunks, of_examples, plan_grid, rows_of, steps
-from interp_jax.patching.exact.recordings import (
-    DENOISING,
-    Input,
-    Prompts,
-    Recording,
-    record_base,
-    record_source,
-    roles,
-)
+from interp_jax.patching.exact.recordings import Recording, record_base, record_source
 from interp_jax.patching.exact.views import View
 from interp_jax.patching.metrics import Metric, check_finite, normalised
+from interp_jax.patching.prompts import DENOISING, Input, Prompts, ordered, roles
 from interp_jax.train.population import population
 
 Sources = Mapping[str, Array | np.ndarray]
@@ -98,8 +91,6 @@ def patch_grid(
       InputError: see `nodes`, `metrics`, `budget`; a metric that is not finite; a source of another shape.
     """
     plan = plan_grid(params, cfg, prompts, grid, metric, view, memory, devices)
-    check_rows(params, prompts.clean, cfg, prompts.positions)
-    check_rows(params, prompts.corrupted, cfg, prompts.positions)
     if source is not None:
         check_source(source, plan.sites, cfg, *prompts.clean.shape)
     found = []
@@ -108,7 +99,7 @@ def patch_grid(
         sources = None if source is None else {site: a[:, examples] for site, a in source.items()}
         found.append(_patch_some(params, of_examples(plan, examples), *some, direction, view, sources))
     values, base, other = (np.concatenate(parts, -1)[..., : len(prompts.at)] for parts in zip(*found, strict=True))
-    clean, corrupted = (other, base) if direction == DENOISING else (base, other)
+    clean, corrupted = ordered(base, other, direction)
     for each in (clean, corrupted, values):
         check_finite(each, metric.name)
     return Patched(grid, values.reshape(*grid.shape, -1), clean, corrupted, direction, metric.name, plan.work)

@@ -14,9 +14,9 @@ from interp_jax.patching.exact import budget, packing
 from interp_jax.patching.exact.cone import STREAM, Kind, Step
 from interp_jax.patching.exact.exchange import Lane
 from interp_jax.patching.exact.nodes import ALL, STREAMS, Grid, Terms, site_of, unit_axis
-from interp_jax.patching.exact.recordings import Prompts
 from interp_jax.patching.exact.views import View, check_view
-from interp_jax.patching.metrics import Metric, check_tokens
+from interp_jax.patching.metrics import Metric
+from interp_jax.patching.prompts import Prompts, check_question
 
 MEMORY = 2.0**30  # bytes of activations in a step
 
@@ -44,12 +44,7 @@ def plan_grid(
     devices: Sequence[jax.Device] | None = None,
 ) -> Plan:
     """The layout of a grid in steps that fit in memory."""
-    check_tokens(metric, cfg.d_vocab)
-    for leaf in jax.tree.leaves(metric):
-        if len(leaf) != len(prompts.at):
-            raise InputError(
-                f"the metric {metric.name!r} has data of {len(leaf)} examples, the prompts are {len(prompts.at)}"
-            )
+    check_question(params, cfg, prompts, metric)
     for site in grid.terms:
         check_view(view, width_of(site, cfg), site)
     check_terms(grid.terms, cfg, view, *prompts.clean.shape)

@@ -5,18 +5,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from interp_jax import taps
-from interp_jax.patching.attribution.linearisation import measure
 from interp_jax.patching.attribution.sites import attributable_sites
+from interp_jax.patching.prompts import DENOISING, measure, prompts_of, roles
 from tests.models.transformer_oracle import random_model
 
 
 def contrast(cfg, dtype=jnp.float64):
-    """A random model of the family in float64, two runs that differ at several positions, and a column to read."""
-    params, base = random_model(cfg)
+    """A random model of the family in float64, and prompts that differ at several positions and are read at unlike ones."""
+    params, corrupted = random_model(cfg)
     params = jax.tree.map(lambda x: x.astype(dtype), params)
     changed = jnp.array([1, 3, 5, 6])
-    source = base.at[:, changed].set((base[:, changed] + 3) % cfg.d_vocab)
-    return params, base, source, np.array([6, 6, 5])
+    clean = corrupted.at[:, changed].set((corrupted[:, changed] + 3) % cfg.d_vocab)
+    return params, prompts_of(clean, corrupted, at=[6, 6, 5])
+
+
+def noisy(cfg, prompts):
+    """The same prompts, where noise on some embeddings is all that the corrupted run differs by."""
+    noise = np.random.default_rng(4).normal(size=(*prompts.clean.shape, cfg.d_model))
+    noise[:, [0, 4]] = 0
+    return prompts._replace(corrupted=prompts.clean, noise=jnp.asarray(noise))
 
 
 def node_masks(shape, site, cfg):
@@ -26,9 +33,10 @@ def node_masks(shape, site, cfg):
     return np.eye(int(np.prod(sizes)), dtype=bool).reshape(-1, *sizes), sizes
 
 
-def exact_effects(params, cfg, base, source, at, metric, site, positions=None):
+def exact_effects(params, cfg, prompts, metric, site, direction=DENOISING):
     """The effect of each node of a site within the layers, [L B *nodes]."""
-    run = lambda tokens: measure(params, cfg, tokens, at, metric, positions)
+    base, source = roles(prompts, direction)
+    run = lambda given: measure(params, given, cfg, prompts, metric)
     acts = taps.record(run, (site,))(source)[1]
     masks, sizes = node_masks(acts[site].shape[1:], site, cfg)
 
@@ -39,4 +47,4 @@ def exact_effects(params, cfg, base, source, at, metric, site, positions=None):
     nodes = [
         n for n, a in zip(sizes, attributable_sites(cfg)[site].split(), strict=True) if a not in ("B", "D", "E", "1")
     ]
-    return jnp.moveaxis(grid, -1, 1).reshape(cfg.n_layers, len(base), *nodes)
+    return jnp.moveaxis(grid, -1, 1).reshape(cfg.n_layers, len(prompts.at), *nodes)

@@ -10,9 +10,10 @@ import pytest
 from interp_jax.errors import InputError
 from interp_jax.models.config import ACTIVATIONS
 from interp_jax.patching import metrics
-from interp_jax.patching.attribution.gradients import attribution
-from interp_jax.patching.attribution.linearisation import linearise, measure
-from interp_jax.patching.attribution.relevance import relevance, rules
+from interp_jax.patching.attribution.estimates import attribute
+from interp_jax.patching.attribution.linearisation import linearise
+from interp_jax.patching.attribution.relevance import Relevance, rules
+from interp_jax.patching.prompts import DENOISING, measure, roles
 from tests.models.transformer_oracle import BASE, FAMILY
 from tests.patching.attribution.naive_patching import contrast
 
@@ -28,8 +29,8 @@ def test_relevance_of_the_stream_is_the_metric_at_every_layer(gated):
     """Σ activation · coefficient over the stream, of a model without biases; the gradient conserves nothing."""
     cfg = dataclasses.replace(BIASLESS, gated=gated, placement="sandwich" if gated else "pre")
     with jax.enable_x64(True):
-        params, base, _, at = contrast(cfg)
-        run = lambda: measure(params, cfg, base, at, METRIC)
+        params, prompts = contrast(cfg)
+        run = lambda: measure(params, roles(prompts, DENOISING)[0], cfg, prompts, METRIC)
         found = jax.jit(lambda: linearise(run, STREAM, rules(cfg)))()
         plain = jax.jit(lambda: linearise(run, STREAM))()
         np.testing.assert_array_equal(found.metric, plain.metric)
@@ -45,10 +46,10 @@ def test_relevance_of_the_stream_is_the_metric_at_every_layer(gated):
 def test_no_rule_changes_a_value(name, attention):
     cfg = FAMILY[name]
     with jax.enable_x64(True):
-        params, base, source, at = contrast(cfg)
-        found = relevance(params, cfg, base, source, at, METRIC, attention=attention)
-        plain = attribution(params, cfg, base, source, at, METRIC)
-        np.testing.assert_allclose(found.base, plain.base, atol=1e-12)
+        params, prompts = contrast(cfg)
+        found = attribute(params, cfg, prompts, METRIC, method=Relevance(attention))
+        plain = attribute(params, cfg, prompts, METRIC)
+        np.testing.assert_allclose(found.corrupted, plain.corrupted, atol=1e-12)
         assert not np.allclose(found.effects["blocks.resid_pre"], plain.effects["blocks.resid_pre"])
         frozen = (found.effects["blocks.attn.q"] == 0).all() and (found.effects["blocks.attn.k"] == 0).all()
         assert frozen == (attention == "frozen")
@@ -62,10 +63,10 @@ def test_neurons_pass_on_the_ratio_of_output_to_input(gated):
     )
     sites = ("blocks.mlp.pre", *(["blocks.mlp.pre_linear"] if gated else []), "blocks.mlp.post")
     with jax.enable_x64(True):
-        params, base, _, at = contrast(cfg)
+        params, prompts = contrast(cfg)
         gate = params["blocks"]["mlp"]["W_gate" if gated else "W_in"]
         params["blocks"]["mlp"]["W_gate" if gated else "W_in"] = gate.at[..., 0].set(0.0)
-        run = lambda: measure(params, cfg, base, at, METRIC)
+        run = lambda: measure(params, roles(prompts, DENOISING)[0], cfg, prompts, METRIC)
         found, plain = linearise(run, sites, rules(cfg)), linearise(run, sites)
         post = plain.gradients["blocks.mlp.post"]
         np.testing.assert_allclose(found.gradients["blocks.mlp.post"], post, atol=1e-14)
@@ -85,14 +86,13 @@ def test_halves_are_shared_by_the_factors_of_products():
     cfg = dataclasses.replace(BASE, n_layers=1, norm="none", positions="rotary", n_kv_heads=2)
     sites = tuple(f"blocks.attn.{part}" for part in ("q", "k", "v", "pattern", "z"))
     with jax.enable_x64(True):
-        params, base, source, at = contrast(cfg)
-        half = relevance(params, cfg, base, source, at, METRIC, sites, attention="half").effects
-        plain = attribution(params, cfg, base, source, at, METRIC, sites).effects
+        params, prompts = contrast(cfg)
+        half = attribute(params, cfg, prompts, METRIC, sites=sites, method=Relevance("half")).effects
+        plain = attribute(params, cfg, prompts, METRIC, sites=sites).effects
         for site, share in zip(sites, (0.25, 0.25, 0.5, 0.5, 1.0), strict=True):
             np.testing.assert_allclose(half[site], share * plain[site], atol=1e-12, err_msg=site)
 
 
 def test_an_unknown_rule_is_named():
-    params, base, source, at = contrast(BIASLESS, jnp.float32)
     with pytest.raises(InputError, match="did you mean 'frozen'"):
-        relevance(params, BIASLESS, base, source, at, METRIC, attention="froze")
+        Relevance("froze")

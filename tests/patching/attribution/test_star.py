@@ -11,10 +11,11 @@ from interp_jax import taps
 from interp_jax.errors import InputError
 from interp_jax.models.transformer import TransformerConfig
 from interp_jax.patching import metrics
-from interp_jax.patching.attribution.gradients import attribution
-from interp_jax.patching.attribution.linearisation import linearise, measure
+from interp_jax.patching.attribution.estimates import attribute
+from interp_jax.patching.attribution.linearisation import linearise
 from interp_jax.patching.attribution.softmax import leave_one_out
-from interp_jax.patching.attribution.star import attribution_star, softmax_attribution
+from interp_jax.patching.attribution.star import softmax, star
+from interp_jax.patching.prompts import DENOISING, measure, prompts_of, roles
 from tests.models.transformer_oracle import BASE, FAMILY
 from tests.patching.attribution.naive_patching import contrast, exact_effects
 
@@ -34,17 +35,18 @@ ONE_LAYER = {
 def test_equals_exact_patching_where_all_but_the_softmax_is_linear(name):
     cfg = ONE_LAYER[name]
     with jax.enable_x64(True):
-        params, base, source, at = contrast(cfg)
+        params, prompts = contrast(cfg)
 
         @jax.jit
-        def exact(positions):
-            return [exact_effects(params, cfg, base, source, at, METRIC, site, positions) for site in HEADS[:2]]
+        def exact(prompts):
+            return [exact_effects(params, cfg, prompts, METRIC, site) for site in HEADS[:2]]
 
         padded = np.array([[-1, -1, 0, 1, 2, 3, 4], range(7), [-1, *range(6)]])
         for positions in (np.tile(np.arange(7), (3, 1)), padded):
-            estimate = softmax_attribution(params, cfg, base, source, at, METRIC, HEADS, positions).effects
-            first_order = attribution(params, cfg, base, source, at, METRIC, HEADS, positions).effects
-            for site, truth in zip(HEADS, exact(positions), strict=False):
+            placed = prompts_of(prompts.clean, prompts.corrupted, positions, prompts.at)
+            estimate = attribute(params, cfg, placed, METRIC, sites=HEADS, method=softmax).effects
+            first_order = attribute(params, cfg, placed, METRIC, sites=HEADS).effects
+            for site, truth in zip(HEADS, exact(placed), strict=False):
                 np.testing.assert_allclose(estimate[site], truth, atol=1e-11, err_msg=site)
                 assert jnp.abs(first_order[site] - truth).max() > 1e-2
             np.testing.assert_allclose(estimate["blocks.attn.v"], first_order["blocks.attn.v"], atol=1e-14)
@@ -56,11 +58,12 @@ def test_equals_the_models_own_change_of_pattern(name):
     """Σ (pattern' - pattern) · ∂metric/∂pattern at the layer, with the pattern that the patched model makes."""
     cfg = FAMILY[name]
     with jax.enable_x64(True):
-        params, base, source, at = contrast(cfg)
-        run = lambda tokens: measure(params, cfg, tokens, at, METRIC)
+        params, prompts = contrast(cfg)
+        base, source = roles(prompts, DENOISING)
+        run = lambda given: measure(params, given, cfg, prompts, METRIC)
         here = linearise(lambda: run(base), ("blocks.attn.pattern",))
         before, slope = (part["blocks.attn.pattern"] for part in (here.activations, here.gradients))
-        estimate = softmax_attribution(params, cfg, base, source, at, METRIC, HEADS)
+        estimate = attribute(params, cfg, prompts, METRIC, sites=HEADS, method=softmax)
         acts = taps.record(run, HEADS)(source)[1]
         for site in HEADS[:2]:
             n_heads = acts[site].shape[3]
@@ -92,19 +95,20 @@ def test_repairs_a_saturated_softmax():
         attn = {"W_Q": W_Q, "W_K": W_K, "W_V": W_V, "W_O": W_O}
         tables = {"embed": {"W_E": np.eye(6)}, "unembed": {"W_U": np.eye(6)}, "ln_final": {}}
         params = jax.tree.map(jnp.asarray, tables | {"blocks": {"ln1": {}, "attn": attn}})
-        base, source, at = jnp.array([[2, 3, 0]]), jnp.array([[2, 3, 1]]), np.array([2])
         metric = metrics.logit_difference(np.array([4]), np.array([5]))
-        runs = (params, cfg, base, source, at, metric)
-        truth = exact_effects(*runs, "blocks.attn.q")
+        asked = (params, cfg, prompts_of([[2, 3, 1]], [[2, 3, 0]]), metric)
+        truth = exact_effects(*asked, "blocks.attn.q")
         assert truth[0, 0, 2, 0] == -2.0
-        assert jnp.abs(attribution(*runs).effects["blocks.attn.q"]).max() < 1e-100
-        np.testing.assert_allclose(softmax_attribution(*runs).effects["blocks.attn.q"], truth, atol=1e-12)
-        swapped = jnp.array([[3, 2, 0]]), jnp.array([[2, 3, 0]])  # each key in turn: both asked for, and none
-        runs = (params, cfg, *swapped, at, metric)
-        truth = exact_effects(*runs, "blocks.attn.k")
+        assert jnp.abs(attribute(*asked).effects["blocks.attn.q"]).max() < 1e-100
+        repaired = attribute(*asked, method=softmax).effects["blocks.attn.q"]
+        np.testing.assert_allclose(repaired, truth, atol=1e-12)
+        # each key in turn: both asked for, and none
+        asked = (params, cfg, prompts_of([[2, 3, 0]], [[3, 2, 0]]), metric)
+        truth = exact_effects(*asked, "blocks.attn.k")
         np.testing.assert_allclose(truth[0, 0, :, 0], [-1.0, -1.0, 0.0], atol=1e-12)
-        assert jnp.abs(attribution(*runs).effects["blocks.attn.k"]).max() < 1e-100
-        np.testing.assert_allclose(softmax_attribution(*runs).effects["blocks.attn.k"], truth, atol=1e-12)
+        assert jnp.abs(attribute(*asked).effects["blocks.attn.k"]).max() < 1e-100
+        repaired = attribute(*asked, method=softmax).effects["blocks.attn.k"]
+        np.testing.assert_allclose(repaired, truth, atol=1e-12)
 
 
 @pytest.mark.parametrize("spread", [1.0, 300.0, 3000.0])
@@ -148,12 +152,12 @@ def test_dropped_gradients_show_what_cancels():
     with jax.enable_x64(True):
         params, cfg = cancelling()
         metric = metrics.logit_difference(np.array([1]), np.array([2]))
-        runs = (params, cfg, jnp.array([[1]]), jnp.array([[2]]), np.array([0]), metric)
-        signed, sizes = attribution(*runs), attribution_star(*runs)
+        asked = (params, cfg, prompts_of([[2]], [[1]]), metric)
+        signed, sizes = attribute(*asked), attribute(*asked, method=star)
         np.testing.assert_allclose(signed.effects["blocks.attn.z"].ravel(), [0.0, -1.0], atol=1e-14)
         # with layer 1 dropped the first head's 1 is seen, with layer 0 the second's: each in one of L - 1 = 1 terms
         np.testing.assert_allclose(sizes.effects["blocks.attn.z"].ravel(), [1.0, 1.0], atol=1e-14)
-        np.testing.assert_allclose([sizes.base, sizes.source], [signed.base, signed.source])
+        np.testing.assert_allclose([sizes.clean, sizes.corrupted], [signed.clean, signed.corrupted])
 
 
 def test_sizes_are_the_mean_over_dropped_layers_by_one_program(compilations):
@@ -161,11 +165,12 @@ def test_sizes_are_the_mean_over_dropped_layers_by_one_program(compilations):
     cfg = dataclasses.replace(BASE, d_mlp=5, n_layers=3, n_kv_heads=2, positions="rotary")
     sites = ("blocks.attn.k", "blocks.attn.z", "blocks.mlp.post", "blocks.resid_post")
     with jax.enable_x64(True):
-        params, base, source, at = contrast(cfg)
+        params, prompts = contrast(cfg)
         with compilations() as names:
-            sizes = attribution_star(params, cfg, base, source, at, METRIC, sites)
-        assert names == ["attribution_star"]
-        run = lambda tokens: measure(params, cfg, tokens, at, METRIC)
+            sizes = attribute(params, cfg, prompts, METRIC, sites=sites, method=star)
+        assert names == ["estimate"]
+        base, source = roles(prompts, DENOISING)
+        run = lambda given: measure(params, given, cfg, prompts, METRIC)
         writes = ("blocks.attn.out", "blocks.mlp.out")
         acts = taps.record(run, (*sites, *writes))(base)[1]
         taken = taps.record(run, sites)(source)[1]
@@ -187,5 +192,6 @@ def test_sizes_are_the_mean_over_dropped_layers_by_one_program(compilations):
 
 def test_one_layer_leaves_nothing_to_drop():
     cfg = ONE_LAYER["relative, capped"]
+    params, prompts = contrast(cfg, jnp.float32)
     with pytest.raises(InputError, match="at least 2"):
-        attribution_star(*contrast(cfg, jnp.float32)[:1], cfg, *contrast(cfg, jnp.float32)[1:], METRIC)
+        attribute(params, cfg, prompts, METRIC, method=star)

@@ -9,7 +9,7 @@ import numpy as np
 from interp_jax import taps
 from interp_jax.models import transformer
 from interp_jax.models.sites import sites
-from interp_jax.patching.exact.recordings import roles
+from interp_jax.patching.prompts import roles
 
 
 def naive_grid(params, cfg, prompts, grid, metric, direction="denoising", change=None, source=None):

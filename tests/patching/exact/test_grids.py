@@ -17,7 +17,8 @@ from interp_jax.patching.exact import views
 from interp_jax.patching.exact.grids import patch_grid
 from interp_jax.patching.exact.nodes import Node, Terms, at_once, each
 from interp_jax.patching.exact.plan import plan_grid
-from interp_jax.patching.exact.recordings import Input, mean_source, prompts_of, record_source, zero_source
+from interp_jax.patching.exact.recordings import mean_source, record_source, zero_source
+from interp_jax.patching.prompts import Input, prompts_of
 from tests.models.transformer_oracle import FAMILY, random_model
 from tests.patching.exact.naive_grid import naive_grid
 

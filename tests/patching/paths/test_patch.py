@@ -11,11 +11,11 @@ from interp_jax import taps
 from interp_jax.errors import InputError
 from interp_jax.models import transformer
 from interp_jax.patching import metrics
-from interp_jax.patching.exact.paths import Sender, every_head, patch_paths
+from interp_jax.patching.paths.patch import Sender, every_head, every_mlp, patch_paths
 from tests.patching.exact.test_grids import METRIC, MODELS, B, model, prompts
 
 SITES = {"q": "blocks.attn.q", "k": "blocks.attn.k", "v": "blocks.attn.v", "mlp": "blocks.mlp.in", "logits": "logits"}
-NO_HEAD = -1
+NO_HEAD = TOGETHER = -1
 
 
 def frozen(cfg, own, free):
@@ -39,9 +39,10 @@ def compose(*functions):
     return run
 
 
-@partial(jax.jit, static_argnums=(1, 5, 6, 7))
-def naive_pair(params, cfg, seen, metric, where, receiver, between, onward):
-    (base, other), (l1, h1, l2, h2) = (seen.corrupted, seen.clean), where
+@partial(jax.jit, static_argnums=(1, 4, 5))
+def naive_reading(params, cfg, seen, where, receiver, between):
+    """Logits, what receivers read [L B P …], and what parts of the base run said, of a run in which a sender speaks."""
+    (base, other), (l1, h1) = (seen.corrupted, seen.clean), where
     kinds = ["blocks.attn.z"] + (["blocks.mlp.out"] if cfg.d_mlp else [])
     run = lambda tokens: transformer.apply(params, tokens, cfg, seen.positions)
     own, theirs = (taps.record(run, kinds)(tokens)[1] for tokens in (base, other))
@@ -58,41 +59,68 @@ def naive_pair(params, cfg, seen, metric, where, receiver, between, onward):
     send = {"blocks.attn.z": send_z} | ({"blocks.mlp.out": send_mlp} if cfg.d_mlp else {})
     edits = {site: compose(*([hold[site]] if site in hold else []), send[site]) for site in send}
     logits, read = taps.record(taps.edit_with(run, edits), [SITES[receiver]])(base)
-    rows = jnp.arange(len(base))
-    if receiver == "logits":
-        return metric.of(logits[rows, seen.at])
-    value = read[SITES[receiver]]
+    return logits, read[SITES[receiver]], own
+
+
+@partial(jax.jit, static_argnums=(1, 5, 6))
+def naive_stream(params, cfg, seen, heard, where, receiver, onward):
+    """The final stream where receivers hear `heard`: layers l2 … stop - 1, and head h2 or all of them."""
+    (value, own), (l2, stop, h2) = heard, where
+    heads = jnp.arange(cfg.n_heads)
+    there = lambda layer: (l2 <= layer) & (layer < stop)
 
     def receive(x, layer):
-        mine = layer == l2
-        mine = (mine & (jnp.arange(x.shape[2]) == h2))[:, None] if x.ndim == 4 else mine
+        mine = there(layer)
+        if x.ndim == 4:
+            mine = (mine & ((h2 == NO_HEAD) | (jnp.arange(x.shape[2]) == h2)))[:, None]
         return jnp.where(mine, value[layer], x)
 
     def free(kind, layer):
         if receiver == "mlp":
-            return jnp.full(cfg.n_heads, False) if kind == "z" else (layer == l2)[None]
+            return jnp.full(cfg.n_heads, False) if kind == "z" else there(layer)[None]
         group = heads // (cfg.n_heads // (cfg.n_heads if receiver == "q" else cfg.n_groups))
-        return (layer == l2) & (group == h2) if kind == "z" else jnp.full(1, False)
+        return there(layer) & ((h2 == NO_HEAD) | (group == h2)) if kind == "z" else jnp.full(1, False)
 
     after = frozen(cfg, own, free) if onward == "direct" else {}
-    logits = taps.edit_with(run, after | {SITES[receiver]: receive})(base)
-    return metric.of(logits[rows, seen.at])
+    run = lambda tokens: transformer.stream(params, tokens, cfg, seen.positions)
+    return taps.edit_with(run, after | {SITES[receiver]: receive})(seen.corrupted)
 
 
-def check(name, receiver, between, onward, senders=None, seen=None):
+def naive_pair(params, cfg, seen, metric, where, receiver, between, onward):
+    """The metric of a sender's path into one receiver; into all later ones where its layer is `TOGETHER`."""
+    l1, h1, l2, h2 = where
+    logits, *heard = naive_reading(params, cfg, seen, (l1, h1), receiver, between)
+    rows = jnp.arange(len(seen.at))
+    if receiver == "logits":
+        return metric.of(logits[rows, seen.at])
+    run = lambda *here: naive_stream(params, cfg, seen, heard, here, receiver, onward)
+    first = l1 + (0 if receiver == "mlp" and h1 != NO_HEAD and not cfg.parallel else 1)
+    if l2 != TOGETHER:
+        stream = run(l2, l2 + 1, h2)
+    elif onward == "all":
+        stream = run(first, cfg.n_layers, NO_HEAD)
+    else:  # each says to the logits what it would say alone
+        own = run(cfg.n_layers, cfg.n_layers, NO_HEAD)
+        stream = own + sum(run(layer, layer + 1, NO_HEAD) - own for layer in range(first, cfg.n_layers))
+    return metric.of(transformer.unembed(params, stream[rows, seen.at], cfg))
+
+
+def check(name, receiver, between, onward, senders=None, seen=None, receivers="each"):
     cfg = MODELS[name]
     with jax.enable_x64(True):
         params, seen = model(cfg), prompts(cfg) if seen is None else seen
         senders = senders or (*every_head(cfg)[::3], *((Sender(0), Sender(1)) if cfg.d_mlp else ()))
-        got = patch_paths(params, cfg, seen, senders, receiver, METRIC, between=between, onward=onward)
+        options = {"between": between, "onward": onward, "receivers": receivers}
+        got = patch_paths(params, cfg, seen, senders, receiver, METRIC, **options)
         n = {"q": cfg.n_heads, "k": cfg.n_groups, "v": cfg.n_groups}.get(receiver, 1)
+        n = 1 if receivers == "together" else n
         values = got.metric.reshape(len(senders), -1, n, B)
         moved = 0.0
         for i, sender in enumerate(senders):
             for layer in range(values.shape[1]):
                 for head in range(n):
-                    h1 = NO_HEAD if sender.head is None else sender.head
-                    where = jnp.array([sender.layer, h1, layer, head])
+                    where = sender.layer, NO_HEAD if sender.head is None else sender.head
+                    where += (TOGETHER, NO_HEAD) if receivers == "together" else (layer, head)
                     want = naive_pair(params, cfg, seen, METRIC, where, receiver, between, onward)
                     assert np.abs(values[i, layer, head] - want).max() <= 1e-10, (sender, layer, head)
                     moved = max(moved, np.abs(want - got.corrupted).max())
@@ -100,39 +128,79 @@ def check(name, receiver, between, onward, senders=None, seen=None):
     return got
 
 
-@pytest.mark.parametrize("between", ["nothing", "mlps", "all"])
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("between", ["nothing", slow("mlps"), slow("all")])
 @pytest.mark.parametrize("onward", ["all", "direct"])
 def test_queries(between, onward):
     check("mlp", "q", between, onward)
 
 
-@pytest.mark.parametrize("receiver", ["k", "v", "mlp", "logits"])
-@pytest.mark.parametrize("between", ["nothing", "mlps"])
+@pytest.mark.parametrize("receiver", ["v", "mlp", slow("k"), slow("logits")])
+@pytest.mark.parametrize("between", ["nothing", slow("mlps")])
 def test_receivers(receiver, between):
     check("sandwich, capped, local layers", receiver, between, "all")
 
 
-@pytest.mark.parametrize("receiver", ["q", "v", "mlp"])
+@pytest.mark.parametrize("receiver", ["v", slow("q"), slow("mlp")])
 def test_receivers_that_speak_directly(receiver):
     check("sandwich, capped, local layers", receiver, "nothing", "direct")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["parallel, partial rotary", "upper layers see no positions", "attention only"])
 def test_families(name):
     check(name, "k", "nothing", "direct")
     check(name, "k", "all", "all")
 
 
+@pytest.mark.parametrize("name", ["parallel, partial rotary", slow("sandwich, capped, local layers")])
+@pytest.mark.parametrize("onward", ["all", slow("direct")])
+@pytest.mark.parametrize("receiver", ["k", "mlp", slow("q"), slow("v")])
+def test_all_later_receivers_together(name, onward, receiver):
+    got = check(name, receiver, "nothing", onward, receivers="together")
+    assert [axis.name for axis in got.grid.axes] == ["sender"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gated, windowed, scaled rotary", "upper layers see no positions", "grouped, tied"])
+@pytest.mark.parametrize("between", ["nothing", "all"])
+def test_all_later_heads_together_in_other_families(name, between):
+    for receiver in ("q", "k", "v"):
+        check(name, receiver, between, "all", receivers="together")
+
+
+def test_three_ways_are_one_program(compilations):
+    cfg = MODELS["mlp"]
+    run = partial(patch_paths, model(cfg, jnp.float32), cfg, prompts(cfg), every_head(cfg))
+    for receivers in ("each", "together"):
+        queries = run("q", METRIC, receivers=receivers)
+        with compilations() as names:
+            others = [run(way, METRIC, receivers=receivers) for way in "kv"]
+        assert not names
+        assert all(np.abs(queries.metric - other.metric).max() > 1e-4 for other in others)
+
+
+def test_the_logits_are_one_receiver_together_or_not():
+    cfg = MODELS["mlp"]
+    run = partial(patch_paths, model(cfg, jnp.float32), cfg, prompts(cfg), every_mlp(cfg), "logits", METRIC)
+    assert np.array_equal(run().metric, run(receivers="together").metric)
+
+
+@pytest.mark.slow
 def test_padding():
     cfg = MODELS["mlp"]
     check("mlp", "v", "nothing", "all", seen=prompts(cfg, padded=True)._replace(at=jnp.array([2, 4])))
     check("mlp", "mlp", "all", "direct", seen=prompts(cfg, padded=True))
+    check("mlp", "k", "nothing", "all", seen=prompts(cfg, padded=True), receivers="together")
 
 
 def test_cut_to_fit():
     cfg = MODELS["mlp"]
     params, seen = model(cfg, jnp.float32), prompts(cfg)
-    senders = every_head(cfg)[::5]
+    senders = (*every_head(cfg)[::5], *every_mlp(cfg))
     whole = patch_paths(params, cfg, seen, senders, "q", METRIC, between="all")
     parts = patch_paths(params, cfg, seen, senders, "q", METRIC, between="all", memory=3e4)
     assert np.allclose(whole.metric, parts.metric, atol=1e-5)
@@ -142,6 +210,7 @@ def test_cut_to_fit():
 ERRORS = {
     "receiver = 'qq': did you mean 'q'": dict(receiver="qq"),
     "between = 'none'": dict(between="none"),
+    "receivers = 'all': known: each, together": dict(receivers="all"),
     "the model has 3 layers of 4 heads": dict(senders=[Sender(3, 0)]),
     "no senders": dict(senders=[]),
     "norms rescale": dict(name="encoder"),
@@ -151,12 +220,14 @@ ERRORS = {
 
 @pytest.mark.parametrize("message", ERRORS)
 def test_errors(message):
-    given = dict(name="mlp", receiver="q", senders=[Sender(0, 0)], between="nothing") | ERRORS[message]
+    given = (
+        dict(name="mlp", receiver="q", senders=[Sender(0, 0)], between="nothing", receivers="each") | ERRORS[message]
+    )
     cfg = MODELS[given["name"]]
     with pytest.raises(InputError, match=message):
         patch_paths(
-            model(cfg, jnp.float32), cfg, prompts(cfg), given["senders"], given["receiver"], METRIC,
-            between=given["between"],
+            {}, cfg, prompts(cfg), given["senders"], given["receiver"], METRIC,
+            between=given["between"], receivers=given["receivers"],
         )  # fmt: skip
 
 

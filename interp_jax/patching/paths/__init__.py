@@ -1,0 +1,1 @@
+"""Path patching: what a part of a model does through what another part reads of it."""
