@@ -22,6 +22,7 @@ MODULES = (
     "interp_jax.experiments.superposition.calibration",
     "interp_jax.experiments.heads.calibration",
     "interp_jax.experiments.known_nodes.calibration",
+    "interp_jax.experiments.alignment.calibration",
 )
 
 

@@ -19,7 +19,7 @@ from interp_jax.experiments.known_nodes.scores import LEVEL, Population, changes
 from interp_jax.experiments.known_nodes.verdicts import at_most, one_each, row, verdict
 from interp_jax.patching.prompts import DIRECTIONS
 
-LEAST_COVERAGE = 0.9  # of a dozen heavy-tailed effects: see `patching/effects/intervals.py`
+LEAST_COVERAGE = 0.95
 BAR = f"at most {LEVEL:.0%}"
 
 

@@ -47,7 +47,7 @@ def coverage(population: Population) -> list[Block]:
     n = population.seen["clean"].shape[1]
     text = (
         f"The bootstrap's 95% intervals of exact effects hold the true mean, 0, in {held.mean:.1%} of cells ({held.low:.1%} to "
-        f"{held.high:.1%}): over {n} examples, whose effects have heavy tails, they are somewhat too short."
+        f"{held.high:.1%}): over {n} examples, whose effects have heavy tails."
     )
     return [Text(text)]
 

@@ -214,7 +214,7 @@ def score_one(
 ) -> Evaluation:
     """One member's evaluation."""
     data = shared.data
-    drawn = rotations.random_columns(randomness.key(config.seed, "random"), *basis.shape, basis.dtype)
+    drawn = rotations.random_basis(config.seed, *basis.shape, basis.dtype)
     swap = Swap(
         config.layer, config.place, jnp.where(how.random, drawn, basis), jnp.where(how.untouched, 0, mask), how.whole
     )

@@ -19,6 +19,7 @@ from interp_jax import taps
 from interp_jax.data.contrast.pairs import END, Pairs, marked
 from interp_jax.errors import InputError, nearest
 from interp_jax.models import sites, transformer
+from interp_jax.models.circuit_truth import Prompts
 from interp_jax.models.transformer import Params, TransformerConfig
 
 BLOCK = 32  # sequences that sources are recorded on at once
@@ -84,6 +85,17 @@ def from_pairs(pairs: Pairs, places: Sequence[str | Sequence[str]]) -> Interchan
         np.asarray(where),
         None if (positions == np.arange(positions.shape[1])).all() else positions,
     )
+
+
+def from_prompts(prompts: Prompts, columns: Sequence[int]) -> Interchanges:
+    """Interchanges of prompts without padding: the clean one is the source, the last column is read.
+
+    Each of `columns` is a choice of where.
+    """
+    n, P = np.shape(prompts.clean)
+    where = np.arange(P) == np.asarray(columns)[:, None, None]
+    ends = np.full(n, P - 1)
+    return Interchanges(prompts.corrupted, prompts.clean, prompts.answers[:, 0], prompts.others[:, 0], ends, where)
 
 
 def check_interchanges(data: Interchanges, cfg: TransformerConfig, params: Params) -> None:

@@ -20,6 +20,7 @@ Products are computed at precision "highest": in TensorFloat-32, R would be orth
 products is taken out at the end by one step of CholeskyQR's correction, R - R (triu(E, 1) + diag(E) / 2), E = RᵀR - I.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -27,6 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
+
+from interp_jax import randomness
 
 
 def random_free(key: Key[Array, ""], d_model: int, width: int, dtype: Any = jnp.float32) -> Float[Array, "D K"]:
@@ -44,6 +47,12 @@ def random_free(key: Key[Array, ""], d_model: int, width: int, dtype: Any = jnp.
 def random_columns(key: Key[Array, ""], d_model: int, width: int, dtype: Any = jnp.float32) -> Float[Array, "D K"]:
     """Orthonormal columns, uniformly distributed but for their signs."""
     return columns(random_free(key, d_model, width, dtype))
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def random_basis(seed: randomness.Scalar, d_model: int, width: int, dtype: Any = jnp.float32) -> Float[Array, "D K"]:
+    """The columns of the control "random" of a member with this seed; its subspace is the first of them."""
+    return random_columns(randomness.key(seed, "random"), d_model, width, dtype)
 
 
 def columns(free: Float[Array, "D K"], start: Float[Array, "D D"] | None = None) -> Float[Array, "D K"]:
@@ -102,6 +111,15 @@ def principal_angles(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     sines = np.linalg.svd(a - b @ (b.T @ a), compute_uv=False)
     return np.arcsin(np.clip(sines, 0.0, 1.0))
+
+
+def shared_dimensions(a: ArrayLike, b: ArrayLike) -> float:
+    """Σ cos² of the principal angles between the spans of orthonormal columns a [D, K] and b [D, N]: 0 to min(K, N).
+
+    Divided by N it is the share of b's span that a's holds, by K the reverse. A random span of K dimensions has K N / D on
+    average, whatever b is.
+    """
+    return float(np.square(np.asarray(a, np.float64).T @ np.asarray(b, np.float64)).sum())
 
 
 def _product(a: Array, b: Array) -> Array:

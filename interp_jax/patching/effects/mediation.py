@@ -92,7 +92,7 @@ class Assessment(NamedTuple):
     """A grid of mean effects with what chance would say of it, each [*cells].
 
     Attributes:
-      mean: over examples; low, high: its bootstrap interval.
+      mean: over examples; low, high: its interval, by the default of `bootstrap_interval`.
       p: two-sided sign-flip p-value of a cell by itself.
       holm, family_wise: p-values that bound the chance of even one false cell in the grid, by Holm's rule and, sharper
         where cells are correlated, by the maximum over cells.

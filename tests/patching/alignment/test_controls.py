@@ -12,17 +12,18 @@ from interp_jax.errors import InputError
 from interp_jax.models import transformer
 from interp_jax.patching.alignment.config import AlignmentConfig, sweep
 from interp_jax.patching.alignment.controls import evaluate, known_alignment, with_controls
+from interp_jax.patching.alignment.rotations import random_basis
 from interp_jax.patching.alignment.search import dealt, train_alignment
-from tests.patching.alignment.relay import TRUE_SITES, pairs, relay
+from tests.patching.alignment.relay import HELD, pairs, relay
 
-SEARCH = AlignmentConfig(k=2, width=2, steps=200)
+SEARCH = AlignmentConfig(k=3, width=3, steps=200)
 EVERYWHERE = {"layer": (0, 1), "place": (0, 1, 2), "seed": (0, 1)}
-N_CLASSES = 4
+DIMENSIONS = 3
 
 
 @cache
 def subject():
-    return relay(N_CLASSES), pairs(512, N_CLASSES, 0), pairs(256, N_CLASSES, 1)
+    return relay(DIMENSIONS), pairs(512, DIMENSIONS, 0), pairs(256, DIMENSIONS, 1)
 
 
 def test_a_result_comes_with_its_controls(compilations):
@@ -35,7 +36,7 @@ def test_a_result_comes_with_its_controls(compilations):
     assert found.chance == shares.max()
     same = (held_out.counterfactual == held_out.answer).mean()
     error = np.sqrt(0.25 * 0.75 / 256)
-    true = np.array([(m.layer, m.place) in TRUE_SITES for m in members])
+    true = np.array([(m.layer, m.place) in HELD for m in members])
     np.testing.assert_array_equal(found.learned.accuracy[true], 1.0)
     np.testing.assert_array_equal(found.whole.accuracy[true], 1.0)
     np.testing.assert_array_equal(found.untouched.accuracy, same)
@@ -44,6 +45,10 @@ def test_a_result_comes_with_its_controls(compilations):
     assert (found.random_model.accuracy < 0.5).all()
     assert (found.selectivity[true] > 0.4).all() and (found.selectivity[~true] < 4 * error).all()
     assert found.learned.losses.shape == found.whole.predicted.shape == (12, 256)
+    random = found.alignment._replace(basis=jnp.stack([random_basis(m.seed, 16, 3) for m in members]))
+    np.testing.assert_allclose(
+        evaluate(model.params, model.cfg, random, held_out, model.answers).losses, found.random.losses, atol=1e-4
+    )
 
 
 def test_the_random_model_is_another_model_of_the_same_config():
@@ -74,7 +79,7 @@ def test_an_evaluation_pair_by_pair():
     model, _, held_out = subject()
     held_out = held_out._replace(counterfactual=np.roll(held_out.counterfactual, 1))  # so that some are wrong
     member = dataclasses.replace(SEARCH, layer=0, place=1)
-    known = known_alignment(jnp.asarray(model.planes["relayed"], jnp.float32), [member])
+    known = known_alignment(jnp.asarray(model.truth.planes[1], jnp.float32), [member])
     seen = evaluate(model.params, model.cfg, known, held_out)
     tokens = held_out.base.copy()
     tokens[:, 1] = held_out.source[:, 1]  # position 2 hears of position 1 alone, and position 3 of position 2
@@ -91,7 +96,7 @@ def test_an_evaluation_pair_by_pair():
 
 def test_predictions_are_made_among_the_candidates():
     model, _, held_out = subject()
-    known = known_alignment(jnp.asarray(model.planes["relayed"], jnp.float32), [dataclasses.replace(SEARCH, place=1)])
+    known = known_alignment(jnp.asarray(model.truth.planes[1], jnp.float32), [dataclasses.replace(SEARCH, place=1)])
     some = np.stack([held_out.counterfactual, np.zeros(256, int)], 1)
     nothing = evaluate(model.params, model.cfg, known._replace(mask=0 * known.mask), held_out, some)
     assert set(np.unique(nothing.predicted)) <= {0, *model.answers.tolist()}
@@ -133,12 +138,12 @@ def test_impossible_evaluations():
     with pytest.raises(InputError, match="alignment.place = 1: it goes from 0 to 0"):
         evaluate(*arguments, known, held_out._replace(where=held_out.where[:1]))
     for candidates, message in (
-        (model.answers[1:], "the counterfactual answer 24 of pair"),
-        (np.array([*model.answers, 28]), "candidate 28 of pair 0: ids go from 0 to 27"),
+        (model.answers[1:], "the counterfactual answer 20 of pair"),
+        (np.array([*model.answers, 24]), "candidate 24 of pair 0: ids go from 0 to 23"),
         (np.zeros((3, 2), int), "candidates are [3, 2]: give [C], or [N C] for 256 pairs"),
     ):
         with pytest.raises(InputError) as error:
             evaluate(*arguments, known, held_out, candidates)
         assert str(error.value).startswith(message)
-    with pytest.raises(InputError, match="counterfactual of pair 0 is 28"):
-        train_alignment(*arguments, train._replace(counterfactual=np.full(512, 28)), [member])
+    with pytest.raises(InputError, match="counterfactual of pair 0 is 24"):
+        train_alignment(*arguments, train._replace(counterfactual=np.full(512, 24)), [member])

@@ -11,10 +11,11 @@ from interp_jax import taps
 from interp_jax.data.contrast.pairs import Pairs
 from interp_jax.errors import InputError
 from interp_jax.models import transformer
+from interp_jax.models.circuit_truth import Prompts
 from interp_jax.models.transformer import TransformerConfig
 from interp_jax.patching.alignment import interchange as alignment_interchange
 from interp_jax.patching.alignment import rotations
-from interp_jax.patching.alignment.interchange import Interchanges, Swap, from_pairs, share, site_width
+from interp_jax.patching.alignment.interchange import Interchanges, Swap, from_pairs, from_prompts, share, site_width
 
 CFG = TransformerConfig(n_layers=3, d_model=8, n_heads=2, d_head=4, d_mlp=12, d_vocab=11, n_context=6)
 N, P = 4, 5
@@ -128,6 +129,18 @@ def test_padding_changes_nothing():
         assert from_pairs(pairs._replace(positions=jnp.arange(P)[None]), ["X"]).positions is None
         with pytest.raises(InputError, match="no place 'Z'"):
             from_pairs(pairs, ["Z"])
+
+
+def test_prompts_of_one_length_are_read_at_their_end():
+    clean, corrupted = np.arange(6).reshape(2, 3), np.arange(6, 12).reshape(2, 3)
+    data = from_prompts(Prompts(clean, corrupted, np.array([[1], [2]]), np.array([[3], [4]])), (0, 2))
+    np.testing.assert_array_equal(data.base, corrupted)
+    np.testing.assert_array_equal(data.source, clean)
+    np.testing.assert_array_equal(data.counterfactual, [1, 2])
+    np.testing.assert_array_equal(data.answer, [3, 4])
+    np.testing.assert_array_equal(data.at, [2, 2])
+    np.testing.assert_array_equal(data.where, [[[True, False, False]], [[False, False, True]]])
+    assert data.positions is None
 
 
 @pytest.mark.parametrize(

@@ -135,3 +135,14 @@ def test_principal_angles():
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     np.testing.assert_allclose(rotations.principal_angles(a, b @ turn), [1.2, 1e-9, 0.0], atol=1e-13)
     np.testing.assert_allclose(rotations.principal_angles(a[:, :1], b), [1.2], atol=1e-12)
+
+
+def test_shared_dimensions_are_the_squared_cosines_of_the_angles_and_k_n_over_d_by_chance():
+    rng = np.random.default_rng(1)
+    spans = lambda K: np.linalg.qr(rng.normal(size=(9, K)))[0]
+    a, b = spans(2), spans(4)
+    cosines = np.cos(rotations.principal_angles(a, b))
+    assert rotations.shared_dimensions(a, b) == pytest.approx((cosines**2).sum(), abs=1e-12)
+    assert rotations.shared_dimensions(a, np.eye(9)) == pytest.approx(2, abs=1e-12)
+    drawn = np.array([rotations.shared_dimensions(a, spans(4)) for _ in range(400)])
+    assert abs(drawn.mean() - 2 * 4 / 9) < 4 * drawn.std() / 20
