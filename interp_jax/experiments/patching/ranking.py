@@ -17,8 +17,8 @@ def ranking_blocks(view: View) -> list[Block]:
     """A table for each direction."""
     text = (
         "Heads and MLPs at all positions, by the size of their effect. Intervals are 95%, the wider of a studentised bootstrap"
-        " over pairs and Student's; p is the chance of an effect as large under flips of the pairs' signs, and corrected p that of even one"
-        f" such among all {len(node_names(view))} nodes (step-down maximum). Random parts are the mean of"
+        " over pairs and Student's; p is the chance of an effect as large under flips of the pairs' signs, and corrected p that"
+        f" of even one such among all {len(node_names(view))} nodes (step-down maximum). Random parts are the mean of"
         f" {view.config.random_nodes} random subspaces of the same layer's attention output, as wide as a head; σ above is"
         " how many of their standard deviations the head is above them."
     )
