@@ -75,7 +75,8 @@ def missed_blocks(view: View) -> list[Block]:
     columns = ("", "nodes", "checked one by one", "strongest of these", "bound on any other")
     caption = (
         "What AtP may have missed among heads' outputs by position, denoising and noising, as shares of the effect. The bound"
-        " holds with 95% confidence, if nodes do in a set what they do alone: it is too low by what they do through each other."
+        " holds with 95% confidence where the ways by which a node works do not oppose each other; it allows for nodes of a set"
+        " that overwrite what others do through them."
     )
     text = (
         "A head's output at one position is a node of which there are too many to patch each; so only those with the largest"

@@ -55,5 +55,5 @@ def bound_missed(
         said[some] = effect[n_checked:]
         return said
 
-    found = missed_nodes(estimate, exact, n_checked, n_sets, SHARE, seed=seed)
+    found = missed_nodes(estimate, exact, n_checked, n_sets, SHARE, seed=seed, depth=cfg.n_layers - 1)
     return Missed(len(nodes), n_checked, max(strongest), found.bound)

@@ -134,7 +134,7 @@ def chunks(n: int, size: int) -> list[Int[np.ndarray, " N"]]:
 
 def rows_of(index: Int[np.ndarray, " N"], x: Any) -> Any:
     """Some examples; what all share stays as it is."""
-    return x if len(x) == 1 else x[index]
+    return x if len(x) == 1 or np.array_equal(index, np.arange(len(x))) else x[index]
 
 
 def of_examples(plan: Plan, examples: Int[np.ndarray, " N"]) -> Plan:
