@@ -16,8 +16,8 @@ ENVIRONMENTS=$ROOT/.environments
 use_environment() {
   local needs=jax requirements=requirements.txt accelerator environment
   case $1 in
-    test) needs+=' pytest ruff importlinter' requirements+=' requirements-dev.txt' ;;
-    peers) needs+=' pytest torch transformers' requirements+=' requirements-dev.txt third_party/peers/requirements.txt' ;;
+    test) needs+=' pytest xdist ruff importlinter' requirements+=' requirements-dev.txt' ;;
+    peers) needs+=' pytest xdist torch transformers' requirements+=' requirements-dev.txt third_party/peers/requirements.txt' ;;
     lens4) needs+=' torch transformer_lens' requirements+=' third_party/peers/requirements-lens4.txt' ;;
   esac
   if [ -n "${INTERP_JAX_PYTHON:-}" ]; then

@@ -18,6 +18,7 @@ case "$1 $2" in
   *) echo "${*:2}"; [[ $2 != pytest ]] || exit ${PYTEST:-0}; [[ $FAIL != *$3* ]] ;;
 esac
 """
+PYTEST = "pytest -n auto --maxprocesses 4 --dist loadfile"
 CHECKS = ["ruff format --check .", "ruff check .", "layers"]
 
 
@@ -44,14 +45,14 @@ def launch(tmp_path):
 
 def test_test_runs_every_check(launch):
     status, ran, err = launch("test", "-k", "two words")
-    assert (status, ran) == (0, [*CHECKS, "pytest -k two words"])
+    assert (status, ran) == (0, [*CHECKS, f"{PYTEST} -k two words"])
     assert err.splitlines()[-1].endswith("all checks passed")
 
 
 @pytest.mark.parametrize("fail", ["format", "check", "layers"])
 def test_test_goes_on_after_a_failure_and_names_it(launch, fail):
     status, ran, err = launch("test", FAIL=fail)
-    assert (status, ran) == (1, [*CHECKS, "pytest"])
+    assert (status, ran) == (1, [*CHECKS, PYTEST])
     name = {"format": "format (ruff)", "check": "lint (ruff)", "layers": "import layers (import-linter)"}[fail]
     assert err.splitlines()[-1] == f"interp_jax: failed: {name}"
 
@@ -64,7 +65,7 @@ def test_failed_tests_fail_the_command(launch, status):
 @pytest.mark.parametrize(("pytest_status", "status"), [(0, 0), (5, 0), (1, 1)])
 def test_peers_are_a_command_of_their_own(launch, pytest_status, status):
     result = launch("test", "--peers", "-x", PYTEST=str(pytest_status))
-    assert result[:2] == (status, ["pytest -m peers -x"])
+    assert result[:2] == (status, [f"{PYTEST} -m peers -x"])
 
 
 def test_local_and_peers_start_their_modules(launch):
