@@ -25,7 +25,9 @@ from interp_jax.models.config import LayerData, Places, TransformerConfig
 from interp_jax.models.norms import Norm, apply_norm, at_least
 
 SMALLEST_BLOCK, MOST_BLOCKS = 32, 8  # queries attended to at once where nobody asks for a pattern
-MASKED = -1e30  # finite, so that the gradient of a softmax over masked scores has no NaN
+MASKED = (
+    -1e30
+)  # finite, so that the gradient of a softmax over masked scores has no NaN; less where a dtype ends sooner
 WHOLE = ("blocks.attn.scores", "blocks.attn.pattern")  # who asks for these gets them in one piece
 
 
@@ -176,7 +178,8 @@ def attend(
     """
     joined = [jnp.concatenate(parts, -1) for parts in zip(*(score(q, k, positions, rule) for k in keys), strict=True)]
     scores, seen = taps.tap(joined[0], "blocks.attn.scores"), joined[1]
-    scores = jnp.where(seen[:, None], scores, MASKED).astype(at_least(scores.dtype, rule.cfg.softmax_dtype))
+    scores = scores.astype(at_least(scores.dtype, rule.cfg.softmax_dtype))
+    scores = jnp.where(seen[:, None], scores, max(MASKED, float(jnp.finfo(scores.dtype).min)))
     return taps.tap(jax.nn.softmax(scores, axis=-1).astype(q.dtype), "blocks.attn.pattern")
 
 

@@ -7,7 +7,8 @@ over the `top_k` most likely tokens (Fan et al. 2018), and of those over the few
 sum to at least `top_p` (the nucleus: Holtzman et al. 2020).
 
 Prompts of unequal length come padded on either side, with positions -1 on the padding. The cache has a slot per position and
-none for padding, so that every row goes on at its own next position.
+none for padding, so that every row goes on at its own next position. Where nothing can be raised, inside `jit`, a row whose
+prompt has an id beyond the table, or that has run out of positions, writes `NO_TOKEN`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from interp_jax import taps
 from interp_jax.errors import InputError
 from interp_jax.models.attention import Cache
 from interp_jax.models.config import Ids, Places
+from interp_jax.models.norms import at_least
 from interp_jax.models.transformer import (
     Params,
     TransformerConfig,
@@ -35,6 +37,7 @@ from interp_jax.models.transformer import (
 
 Edits = Mapping[str, Sequence[taps.Edit] | taps.Edit]
 UNLIKELY = -1e30  # finite, so that a row whose temperature is 0 has no NaN
+NO_TOKEN = -1
 
 
 class Sampling(NamedTuple):
@@ -71,7 +74,8 @@ def generate(
       n_new: tokens to write; with the prompt's, less one, they must fit `cfg.n_context`.
       key: of the random choices.
       sampling: see `Sampling`.
-      positions: of the prompts' tokens, -1 on padding; 0, 1, … by default.
+      positions: of the prompts' tokens, -1 on padding; 0, 1, … by default. Where they are traced, the cache has room for
+        prompts in order only, and a row that begins later may run out of it.
       stop: a row that has written one of these tokens writes only that token from there on.
       edits: active in every pass, over the prompt and over each new token: what `taps.edit` takes, made of arrays that
         broadcast to a pass over any number of rows. A site is tapped in several passes, so an edit *around* `generate`
@@ -87,23 +91,32 @@ def generate(
     check_rows(params, prompts, cfg, positions)
     positions = jnp.broadcast_to(in_order(length) if positions is None else positions, prompts.shape)
     check_prompts(positions, n_new, cfg)
-    step = advance_with(params, cfg, edits)
-    cache = init_cache(cfg, batch, min(length + n_new, cfg.n_context), params["embed"]["W_E"].dtype)
+    step, slots = advance_with(params, cfg, edits), n_slots(positions, n_new, cfg)
+    cache = init_cache(cfg, batch, slots, params["embed"]["W_E"].dtype)
     x, cache = step.read(prompts, positions, cache)
     last = jnp.take_along_axis(x, positions.argmax(1)[:, None, None], 1)[:, 0]
     ends = jnp.asarray(stop, jnp.int32)
 
     def extend(carry: tuple[Any, ...], index: Array) -> tuple[tuple[Any, ...], Array]:
         last, at, written, cache = carry
-        new = sample(step.say(last), jax.random.fold_in(key, index), sampling)
+        logits = step.say(last)
+        new = sample(logits, jax.random.fold_in(key, index), sampling)
+        new = jnp.where(jnp.isnan(logits).any(1) | (at > slots), NO_TOKEN, new)
         new = jnp.where((written[:, None] == ends).any(1), written, new)
         x, cache = step.read(new[:, None], at[:, None], cache)  # of the last one nothing is used, its place included
-        return (x[:, 0], jnp.minimum(at + 1, cfg.n_context - 1), new, cache), new
+        return (x[:, 0], at + 1, new, cache), new
 
-    none_yet = jnp.full(batch, -1, jnp.int32)
+    none_yet = jnp.full(batch, NO_TOKEN, jnp.int32)
     carry = (last, positions.max(1) + 1, none_yet, cache)
     _, tokens = taps.scan(extend, carry, jnp.arange(n_new, dtype=jnp.int32))
     return tokens.T
+
+
+def n_slots(positions: Places, n_new: int, cfg: TransformerConfig) -> int:
+    """Slots of the cache: for all positions that are read, where these are known, else for those of prompts in order."""
+    known = not isinstance(positions, jax.core.Tracer)
+    slots = (int(positions.max()) + 1 if known else positions.shape[1]) + n_new
+    return slots if cfg.positions == "none" else min(slots, cfg.n_context)
 
 
 class Step(NamedTuple):
@@ -116,7 +129,7 @@ class Step(NamedTuple):
 def advance_with(params: Params, cfg: TransformerConfig, edits: Edits | None) -> Step:
     """The passes of generation with the edits in force; each pass gets those of the sites that it has."""
 
-    def read(tokens: Array, positions: Array, cache: Cache) -> tuple[Array, Cache]:
+    def read(tokens: Ids, positions: Array, cache: Cache) -> tuple[Array, Cache]:
         return blocks(params, embed(params, tokens, cfg, positions), cfg, cache=cache, positions=positions)
 
     def say(rows: Array) -> Array:
@@ -141,7 +154,8 @@ def check_prompts(positions: Places, n_new: int, cfg: TransformerConfig) -> None
 
 
 def sample(logits: Float[Array, "B V"], key: Key[Array, ""], sampling: Sampling) -> Int[Array, " B"]:
-    """One token per row."""
+    """One token per row; in float32 at least, since noise and sums in half precision would favour some tokens."""
+    logits = logits.astype(at_least(logits.dtype, "float32"))
     temperature = jnp.asarray(sampling.temperature, logits.dtype)
     heated = logits / jnp.where(temperature > 0, temperature, 1.0)
     kept = jnp.where(likely(heated, sampling), heated, UNLIKELY) if is_restricted(sampling) else heated

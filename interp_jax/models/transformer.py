@@ -42,7 +42,7 @@ def apply(
     """Logits at every position; of the next token where the model is causal.
 
     Raises:
-      InputError: a token or position beyond the model's tables, or a model without logits.
+      InputError: a token, position or type beyond the model's tables, or a model without logits.
     """
     return unembed(params, stream(params, tokens, cfg, positions, types), cfg)
 
@@ -55,12 +55,14 @@ def stream(
     types: Places | None = None,
 ) -> Float[Array, "B P D"]:
     """The stream after the last layer, for models and uses without logits; arguments and errors are those of `apply`."""
-    check_rows(params, tokens, cfg, positions)
+    check_rows(params, tokens, cfg, positions, types)
     return blocks(params, embed(params, tokens, cfg, positions, types), cfg, positions=positions)[0]
 
 
-def check_rows(params: Params, tokens: Ids, cfg: TransformerConfig, positions: Places | None = None) -> None:
-    """Raise `InputError` for tokens and positions beyond the tables, as far as they are known."""
+def check_rows(
+    params: Params, tokens: Ids, cfg: TransformerConfig, positions: Places | None = None, types: Places | None = None
+) -> None:
+    """Raise `InputError` for tokens, positions and types beyond the tables, as far as they are known."""
     check_length(tokens.shape[1], cfg)
     if not isinstance(tokens, jax.core.Tracer):
         bad = np.argwhere((np.asarray(tokens) < 0) | (np.asarray(tokens) >= params["embed"]["W_E"].shape[0]))
@@ -71,6 +73,14 @@ def check_rows(params: Params, tokens: Ids, cfg: TransformerConfig, positions: P
             )
     if positions is not None and not isinstance(positions, jax.core.Tracer):
         check_length(int(np.asarray(positions).max()) + 1, cfg)
+    if types is not None and not cfg.d_types:
+        raise InputError("types were given, but the model has no table of them (model.d_types = 0)")
+    if types is not None and not isinstance(types, jax.core.Tracer):
+        if len(bad := np.argwhere((np.asarray(types) < 0) | (np.asarray(types) >= cfg.d_types))):
+            row, column = map(int, bad[0])
+            raise InputError(
+                f"type {int(types[row, column])} in row {row}, column {column}: types go from 0 to {cfg.d_types - 1}"
+            )
 
 
 def check_length(n_positions: int, cfg: TransformerConfig) -> None:

@@ -74,6 +74,30 @@ def test_steering_while_generating_equals_the_edited_model():
         assert (got != 4).all() and (got != plain).any()
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_steering_goes_with_padding_sampling_and_stopping(side):
+    """Rows of unequal length, edited, sampled with options of their own, as each would be alone."""
+    cfg = FAMILY["sandwich, capped, local layers"]
+    params, tokens = random_model(cfg)
+    direction = 2 * jax.random.normal(jax.random.key(6), (cfg.d_model,))
+    edits = {"blocks.resid_post": taps.Edit("add", direction, layer=0)}
+    prompts, positions = np.full((3, 4), 7, np.int32), np.full((3, 4), -1, np.int32)
+    for row, n in enumerate((1, 3, 4)):
+        place = slice(0, n) if side == "right" else slice(4 - n, 4)
+        prompts[row, place], positions[row, place] = tokens[row, :n], np.arange(n)
+    sampling = Sampling(jnp.array([[0.0], [0.0], [1.0]]), top_k=5, top_p=0.9)
+    options = {"sampling": sampling, "edits": edits}
+    together = np.asarray(generate(params, prompts, cfg, 5, KEY, positions=positions, **options))
+    for row in (0, 1):  # greedy, so that they do not depend on the batch's noise
+        alone = generate(params, tokens[row : row + 1, : (1, 3)[row]], cfg, 5, KEY, edits=edits)
+        np.testing.assert_array_equal(together[row], alone[0])
+    stop = int(together[2, 1])
+    stopped = np.asarray(generate(params, prompts, cfg, 5, KEY, positions=positions, stop=(stop,), **options))
+    first = int(np.flatnonzero(together[2] == stop)[0])
+    np.testing.assert_array_equal(stopped[2, : first + 1], together[2, : first + 1])
+    assert (stopped[2, first:] == stop).all()
+
+
 def test_an_edit_around_generate_is_refused_where_it_would_act_in_one_pass_only():
     cfg = FAMILY["mlp"]
     params, tokens = random_model(cfg)
@@ -121,12 +145,47 @@ def test_top_k_and_top_p_leave_the_most_likely():
     np.testing.assert_allclose(frequencies(ties, Sampling(1.0, top_k=2)), [0.5, 0.5, 0, 0], atol=0.01)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_logits_of_half_precision_are_sampled_as_others_are(dtype):
+    """Noise in bfloat16 has 128 values, and sums of many small probabilities stand still: ties would go to the first ids."""
+    logits, n = jnp.zeros((20_000, 4_096), dtype), 4_096
+    draws = np.asarray(sample(logits, KEY, Sampling(1.0)))
+    assert abs(draws.mean() - (n - 1) / 2) < 5 * n / (12 * len(draws)) ** 0.5
+    half = np.asarray(sample(logits[:4_000], KEY, Sampling(1.0, top_p=0.5)))
+    assert 0.9 * n / 2 < half.max() < n / 2
+
+
 def test_each_prompt_has_its_own_temperature_and_nucleus():
     logits = jnp.tile(jnp.log(jnp.array([0.1, 0.4, 0.2, 0.3])), (3000, 1))
     column = lambda values: jnp.repeat(jnp.array(values), 1000)[:, None]
     draws = np.asarray(sample(logits, KEY, Sampling(column([0.0, 1.0, 1.0]), 0, column([1.0, 0.65, 1.0]))))
     assert (draws[:1000] == 1).all()
     assert set(draws[1000:2000]) == {1, 3} and set(draws[2000:]) == {0, 1, 2, 3}
+
+
+def test_a_model_without_positions_goes_on_beyond_its_context():
+    cfg = FAMILY["no positions"]
+    params, tokens = random_model(cfg)
+    model = jax.jit(lambda rows: transformer.apply(params, rows, cfg))
+    got = write(params, tokens[:, :3], cfg, 12, KEY)
+    np.testing.assert_array_equal(got, rewrite(model, tokens[:, :3], 12))
+
+
+@pytest.mark.parametrize("name", ["mlp", "no norm, relative"])
+def test_what_cannot_be_raised_inside_jit_writes_no_token(name):
+    """A prompt with an unknown id, and one that runs out of positions; the others go on as they would."""
+    cfg = FAMILY[name]
+    params, tokens = random_model(cfg)
+    plain = np.asarray(write(params, tokens[:, :3], cfg, 4, KEY))
+    unknown = np.asarray(write(params, tokens[:, :3].at[1, 2].set(11), cfg, 4, KEY))
+    assert (unknown[1] == -1).all()
+    np.testing.assert_array_equal(unknown[[0, 2]], plain[[0, 2]])
+    places = jnp.array(
+        [[0, 1, 2], [4, 5, 6], [0, 1, 2]]
+    )  # there is room for 7: after 6 there is no place to go on from
+    late = np.asarray(write(params, tokens[:, :3], cfg, 4, KEY, positions=places))
+    assert (late[1, 1:] == -1).all() and late[1, 0] >= 0
+    np.testing.assert_array_equal(late[[0, 2]], plain[[0, 2]])
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,21 @@ def test_padding_changes_no_real_position(name, side):
     assert jnp.abs(without - alone).max() > 1e-2 or (side == "right" and cfg.causal)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["mlp", "encoder", "sandwich, capped, local layers"])
+def test_padding_changes_no_real_position_in_half_precision(name, dtype):
+    """A float16 ends at 65,504: a mask beyond it would be infinite, and rows of padding NaN."""
+    cfg = FAMILY[name]
+    params, tokens = random_model(cfg)
+    params = jax.tree.map(lambda x: x.astype(dtype), params)
+    alone = apply(params, tokens, cfg).astype(jnp.float32)
+    padded = np.insert(np.asarray(tokens), [0, 0], 3, axis=1)
+    positions = np.insert(np.tile(np.arange(7), (3, 1)), [0, 0], -1, axis=1)
+    got = apply(params, padded, cfg, positions)[:, 2:].astype(jnp.float32)
+    bound = 8 * float(jnp.finfo(dtype).eps) * float(jnp.abs(alone).max())
+    np.testing.assert_allclose(got, alone, atol=bound)
+
+
 @pytest.mark.parametrize("name", CAUSAL)
 def test_no_position_sees_a_later_token(name):
     cfg = FAMILY[name]
@@ -167,6 +182,17 @@ def test_ids_beyond_a_table_raise_or_become_nan():
         transformer.apply(params, tokens, cfg, jnp.arange(6, 13)[None])
     late = apply(params, tokens, cfg, jnp.arange(6, 13)[None])
     assert jnp.isnan(late[:, 3:]).all()
+
+
+def test_types_beyond_the_table_or_without_one_are_refused():
+    cfg = FAMILY["encoder"]
+    params, tokens = random_model(cfg)
+    with pytest.raises(InputError, match=f"type 5 in row 0, column 1: types go from 0 to {cfg.d_types - 1}"):
+        transformer.stream(params, tokens, cfg, types=np.array([[0, 5, 0, 0, 0, 0, 0]]))
+    plain = FAMILY["mlp"]
+    params, tokens = random_model(plain)
+    with pytest.raises(InputError, match="model.d_types = 0"):
+        transformer.apply(params, tokens, plain, types=np.zeros((1, 7), int))
 
 
 def test_models_without_logits_or_caches_say_so():
