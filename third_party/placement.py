@@ -58,6 +58,19 @@ def stack_to_device(
     return _place((len(arrays), *arrays[0].shape), dtype or arrays[0].dtype, sharding, stacked)
 
 
+def same_numbers(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two arrays of one shape hold the same numbers, NaN among them; mapped ones are read block by block, as above."""
+    rows = max(1, BLOCK // max(1, one[:1].nbytes))
+    for start in range(0, len(one), rows):
+        pieces = [array[start : start + rows] for array in (one, other)]
+        same = np.array_equal(*pieces, equal_nan=True)
+        for piece in pieces:
+            _release(piece)
+        if not same:
+            return False
+    return True
+
+
 def _place(
     shape: tuple[int, ...],
     dtype: DTypeLike,

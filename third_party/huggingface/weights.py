@@ -11,12 +11,11 @@ from jax.typing import DTypeLike
 from interp_jax.errors import InputError, nearest
 from interp_jax.models.config import TransformerConfig
 from third_party.huggingface.adapter import Adapter
-from third_party.placement import stack_to_device, to_device
+from third_party.placement import same_numbers, stack_to_device, to_device
 from third_party.safetensors_io import Checkpoint, meant
 
 Params = dict[str, Any]
 Shardings = Sharding | Callable[[str, tuple[int, ...]], Sharding | None] | None
-ROWS = 4096  # of two large tensors, compared at once
 
 
 def read_params(
@@ -133,9 +132,7 @@ def _check_tie(checkpoint: Checkpoint, name: str, original: str | None) -> None:
     if original is None:
         return
     theirs = checkpoint.read(original)
-    mine = checkpoint.expect(name, theirs.shape)
-    pieces = (slice(start, start + ROWS) for start in range(0, len(theirs), ROWS))
-    if not all(np.array_equal(mine[piece], theirs[piece], equal_nan=True) for piece in pieces):
+    if not same_numbers(checkpoint.expect(name, theirs.shape), theirs):
         raise InputError(
             f"{checkpoint.file(name)}: tensor {name!r} differs from {original!r}, to which tie_word_embeddings ties it"
         )

@@ -319,16 +319,44 @@ def test_a_scan_with_broadcast_outputs_is_out_of_reach(x):
     refused(Holder(), x, "m.dense.out", r"module 'm.dense' \(Dense\).*Flax's lifted scan")
 
 
-def test_cond_is_out_of_reach(x):
-    class Choice(nn.Module):
+def inside(call):
+    """A model that runs its child through `call(layer, x)`, but while it is initialised."""
+
+    class Model(nn.Module):
         @nn.compact
         def __call__(self, x):
             layer = nn.Dense(D, name="layer")
-            if self.is_initializing():
-                return layer(x)
-            return nn.cond(x.sum() > 0, lambda m, x: m(x), lambda m, x: x, layer, x)
+            return layer(x) if self.is_initializing() else call(layer, x)
 
-    refused(Choice(), x, "layer.out", r"module 'layer' \(Dense\).*Flax's lifted cond")
+    return Model()
+
+
+def forward(layer, x):
+    return layer(x)
+
+
+CUSTOM = nn.custom_vjp(
+    forward, forward_fn=lambda m, x: nn.vjp(forward, m, x), backward_fn=lambda pull_back, t: pull_back(t)
+)
+REFUSED = {
+    "value_and_grad": lambda m, x: nn.value_and_grad(lambda m, x: m(x).sum(), m, x),
+    "value_and_grad (by nn.grad)": lambda m, x: nn.grad(lambda m, x: m(x).sum(), m, x),
+    "vjp": lambda m, x: nn.vjp(forward, m, x)[0],
+    "jvp": lambda m, x: nn.jvp(forward, m, (x,), (x,), {}),
+    "custom_vjp": CUSTOM,
+    "while_loop": lambda m, x: nn.while_loop(lambda m, c: c[0] < 2, lambda m, c: (c[0] + 1, m(c[1])), m, (0, x)),
+    "cond": lambda m, x: nn.cond(x.sum() > 0, forward, lambda m, x: x, m, x),
+    "switch": lambda m, x: nn.switch((x.sum() > 0).astype(int), [lambda m, x: x, forward], m, x),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_transformations_that_taps_cannot_enter_are_named_with_the_module(name, x):
+    model = inside(REFUSED[name])
+    lifted_by = rf"Flax's lifted {name.split()[0]},"
+    refused(model, x, "layer.out", rf"'layer.out' is out of reach: module 'layer' \(Dense\) runs inside {lifted_by}")
+    _, acts = taps.record(linen.tapped(model), ["in"])(model.init(jax.random.key(0), x), x)  # the rest can be tapped
+    same(acts["in"], x)
 
 
 def test_jit_is_out_of_reach_traced_before_or_not(x):

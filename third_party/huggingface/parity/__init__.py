@@ -8,11 +8,11 @@
     places.py      which module of the reference shows which of our sites
     ours.py        the same from our side
     comparison.py  the errors of one case
-    golden.py      the reference's outputs, stored
+    golden.py      what the reference says of every case, stored
 
-The reference is the `transformers` library (Apache-2.0) on PyTorch. Only `lifting.py`, `theirs.py` and what imports them
-need it.
+The reference is the `transformers` library (Apache-2.0) on PyTorch. Only `lifting.py`, `theirs.py` and what
+measures (`comparison.errors`, `golden.compute`) need it.
 
-    python -m third_party.huggingface.parity           writes docs/parity.md
-    python -m third_party.huggingface.parity golden    writes the stored outputs
+    python -m third_party.huggingface.parity           writes docs/parity.md, and its first table into README.md
+    python -m third_party.huggingface.parity golden    writes what is stored
 """

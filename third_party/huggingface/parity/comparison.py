@@ -1,6 +1,6 @@
 """The errors of one case: the largest difference at a site, relative to the largest value there.
 
-Rows of padding are left out, and masked scores, which the reference does not show.
+Rows of padding are left out, and masked scores, which the reference does not show. Only `errors` needs the reference.
 """
 
 from pathlib import Path
@@ -8,12 +8,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch
 
 from third_party import huggingface
-from third_party.huggingface.parity import batches, ours, theirs
+from third_party.huggingface.parity import batches, ours
 from third_party.huggingface.parity.cases import Case
-from third_party.huggingface.parity.lifting import lifted
+from third_party.huggingface.parity.ours import GRADIENT, Run
 
 OUTPUT = "output"
 BARS = {"float64": 1e-9, "float32": 2e-5}
@@ -44,6 +43,11 @@ def errors(
       lift: whether the reference's casts are lifted, in float64.
       batch: what the models read; by default rows with padding.
     """
+    import torch
+
+    from third_party.huggingface.parity import theirs
+    from third_party.huggingface.parity.lifting import lifted
+
     with jax.enable_x64(dtype == "float64"):
         params, cfg = huggingface.load(directory, dtype=jnp.dtype(dtype))
         batch = batch or batches.padded(cfg.d_vocab)
@@ -51,15 +55,14 @@ def errors(
     with lifted(case.module, lift and dtype == "float64"):
         model = theirs.read_model(case, directory, getattr(torch, dtype))
         reference = theirs.run(model, case, batch, cfg)
-    return differences(*mine, reference, batch.real)
+    return differences(mine, reference, batch.real)
 
 
-def differences(
-    output: np.ndarray, seen: dict[str, np.ndarray], reference: theirs.Run, real: np.ndarray
-) -> dict[str, float]:
+def differences(mine: Run, reference: Run, real: np.ndarray) -> dict[str, float]:
     """The errors of our output and of the sites that both have seen; `real` [B P] is false for padding."""
-    return {OUTPUT: error(output[real], reference.output[real])} | {
-        site: error(*kept(site, seen[site], reference.sites[site], real)) for site in seen if site in reference.sites
+    shared = [site for site in mine.sites if site in reference.sites]
+    return {OUTPUT: error(mine.output[real], reference.output[real])} | {
+        site: error(*kept(site, mine.sites[site], reference.sites[site], real)) for site in shared
     }
 
 
@@ -71,5 +74,5 @@ def kept(site: str, mine: np.ndarray, reference: np.ndarray, real: np.ndarray) -
         queries = np.broadcast_to(real[:, None, :, None], reference.shape[1:])
         shown = np.isfinite(reference) & queries
         return mine[shown], reference[shown]
-    layered = site.removeprefix(theirs.GRADIENT).startswith("blocks.")
+    layered = site.removeprefix(GRADIENT).startswith("blocks.")
     return (mine[:, real], reference[:, real]) if layered else (mine[real], reference[real])

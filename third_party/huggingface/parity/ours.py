@@ -1,7 +1,7 @@
 """The same from our side: one compiled program gives the output, every site, and gradients at the stream."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,20 @@ from interp_jax.taps.edits import Edit
 from third_party.huggingface.parity.batches import Batch, projection
 
 STREAM = ("blocks.resid_pre", "blocks.resid_post")
+GRADIENT = "gradient of "
 NOT_SHOWN = ("blocks.attn.result",)  # by the reference
+
+
+class Run(NamedTuple):
+    """What a model gave, ours or the reference.
+
+    Attributes:
+      output: [B P V] logits, or [B P D] the stream of a model without.
+      sites: by name, with layers stacked; gradients at the stream under `GRADIENT` and its name.
+    """
+
+    output: np.ndarray
+    sites: dict[str, np.ndarray]
 
 
 def model(params: Any, tokens: Any, cfg: TransformerConfig, positions: Any, types: Any) -> Any:
@@ -47,13 +60,13 @@ def _everything(params: Any, tokens: Any, cfg: TransformerConfig, positions: Any
         return (result * weight).sum(), (result, seen)
 
     gradients, (result, seen) = jax.grad(scalar, has_aux=True)(dict.fromkeys(STREAM, nothing))
-    return result, seen | {f"gradient of {site}": value for site, value in gradients.items()}
+    return result, seen | {GRADIENT + site: value for site, value in gradients.items()}
 
 
-def run(params: Any, batch: Batch, cfg: TransformerConfig) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The output, and sites by name with layers stacked."""
+def run(params: Any, batch: Batch, cfg: TransformerConfig) -> Run:
+    """Everything."""
     width = cfg.d_model if cfg.head == "none" else cfg.d_vocab
     weight = projection((*batch.tokens.shape, width)) * batch.real[..., None]
     weight = jnp.asarray(weight, params["embed"]["W_E"].dtype)
     result, seen = _everything(params, batch.tokens, cfg, batch.positions, batch.types, weight)
-    return np.asarray(result), {name: np.asarray(value) for name, value in seen.items()}
+    return Run(np.asarray(result), {name: np.asarray(value) for name, value in seen.items()})

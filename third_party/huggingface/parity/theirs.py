@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -16,18 +16,9 @@ from interp_jax.models.config import TransformerConfig
 from third_party.huggingface.parity.batches import Batch, projection
 from third_party.huggingface.parity.cases import Case
 from third_party.huggingface.parity.lifting import modelling
+from third_party.huggingface.parity.ours import GRADIENT, STREAM, Run
 from third_party.huggingface.parity.places import Place, places
 from third_party.huggingface.parity.weights import random_tensor
-
-GRADIENT = "gradient of "
-STREAM = ("blocks.resid_pre", "blocks.resid_post")
-
-
-class Run(NamedTuple):
-    """What a run gave: `output` [B P V] (or the stream, of a model without logits); sites by name, layers stacked."""
-
-    output: np.ndarray
-    sites: dict[str, np.ndarray]
 
 
 def write_model(case: Case, directory: Path, seed: int = 0) -> None:
