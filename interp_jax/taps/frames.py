@@ -63,9 +63,13 @@ class Frame:
         self.keep({site: Seen(kept)})
         return x
 
+    def reaches_here(self) -> bool:
+        """Whether no transformation of JAX began between this frame and here."""
+        return self.trace == current_trace() and not _in_custom_derivative(self)
+
     def require_same_trace(self, site: str) -> None:
-        """Raise where a transformation of JAX began between this frame and here: what is done would enter its cache."""
-        if self.trace != current_trace() or _in_custom_derivative(self):
+        """Raise where one did: what is done would enter its cache."""
+        if not self.reaches_here():
             raise TapError(
                 f"{site!r} is tapped inside a jit, vmap, grad, scan, checkpoint, cond or custom derivative that began "
                 "within record or edit: move that transformation outside, or use taps.scan or taps.remat"

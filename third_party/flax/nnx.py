@@ -48,8 +48,8 @@ def tapped(
       A pure function, whose sites `third_party.flax.calls` names, and the module's state, a pytree. `nnx.split_state`
       and `nnx.merge_state` divide it into what is differentiated or swept and what is not. From within record or edit
       the function raises `TapError` as any model does, and moreover names the module and the transformation for a
-      site inside `nnx.vmap`, `nnx.grad`, `nnx.cond`, ... or a function under `nnx.jit`. A module whose `__call__` is
-      under `nnx.jit` runs without it.
+      site inside `nnx.vmap`, `nnx.grad`, `nnx.cond`, `nnx.while_loop`, ... or a function under `nnx.jit`. A module
+      whose `__call__` is under `nnx.jit` runs without it.
     """
     graphdef, state = nnx.split(module)
     state = jax.tree.map(lambda leaf: leaf, state)  # new variables: what the module writes later is its own

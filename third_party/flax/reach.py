@@ -10,12 +10,13 @@ from typing import NamedTuple
 import flax
 
 from interp_jax.taps import TapError
-from interp_jax.taps.frames import current_trace, frames
+from interp_jax.taps.frames import frames
 
 _FLAX = Path(flax.__file__).parent
 _LIFTS = (str(_FLAX / "core" / "lift.py"), str(_FLAX / "nnx" / "transforms"))
 _PLUMBING = str(_FLAX / "nnx" / "transforms" / "general.py")
 _LINEN_SCAN = str(_FLAX / "core" / "axes_scan.py")
+_WRAPPER = re.compile(r"Fn(Wrapper)?$")  # nnx's classes around a function; what called them is further out
 
 
 class Hidden(NamedTuple):
@@ -59,9 +60,8 @@ class Reach:
 
 
 def visible() -> bool:
-    """Whether a tap here is in the trace of the innermost transformation, and of every other that wants anything."""
-    here = current_trace()
-    return bool(frames()) and all(f.trace == here for f in frames() if f.wanted or f is frames()[-1])
+    """Whether the innermost transformation, and every other that wants anything, reaches a tap here."""
+    return bool(frames()) and all(f.reaches_here() for f in frames() if f.wanted or f is frames()[-1])
 
 
 def without_number(site: str) -> str:
@@ -72,10 +72,17 @@ def without_number(site: str) -> str:
 def _name_transformation() -> str:
     """The lifted transformation that runs here, by the Python stack."""
     for caller in _callers():
-        if (file := caller.f_code.co_filename).startswith(_LIFTS) and file != _PLUMBING:
-            name = caller.f_code.co_qualname.partition(".")[0]
-            return f"Flax's lifted {re.sub(r'^Simple|Fn$', '', name).lower()}"
+        name = caller.f_code.co_qualname.partition(".")[0]
+        is_lift = (file := caller.f_code.co_filename).startswith(_LIFTS) and file != _PLUMBING
+        if is_lift and not _WRAPPER.search(name):
+            return f"Flax's lifted {_public(name)}"
     return "a transformation (jit, vmap, grad, cond, ...) that began within record or edit"
+
+
+def _public(name: str) -> str:
+    """What a user calls a transformation: "_simple_scan" is "scan", "SimpleCustomVjp" is "custom_vjp"."""
+    bare = re.sub(r"^_?(simple_|graph_updates_|Simple)?|(Wrapped|_general)$", "", name)
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", bare).lower()
 
 
 def _callers() -> Iterator[FrameType]:
