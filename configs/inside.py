@@ -3,9 +3,10 @@
 ./launch/local --config configs/inside.py           an induction circuit built by hand, whose truth is known: ten seconds
 ./launch/local --config configs/inside.py --config.model.path=~/gpt2        published weights with their tokenizer
     … --config.prompt="The Eiffel Tower is in" --config.answer=" Paris" --config.against=" Rome"        another question
+./launch/local --config configs/inside.py --config.model.path=EleutherAI/pythia-70m --config.model.revision=step3000
 
 Expect, of the circuit: the whole logit difference comes from head 1.0, which looks where its token was followed last time;
-head 0.0 is a previous-token head, and composes with the keys of 1.0.
+head 0.0 is a previous-token head, and composes with the keys of 1.0. By weights alone only 1.0 copies, and only 0.1 matches.
 """
 
 from collections.abc import Iterator

@@ -1,12 +1,12 @@
-"""Plots of what happens inside a language model: tokens in cells, contributions to a number, many matrices with labels.
+"""Plots of what happens inside a language model: contributions to a number, many matrices with labels, spectra.
 
 Pure functions from arrays to plotly figures, in the house style of `plots.py`; tokens are shown as they are, with their blanks
-made visible, cut where they are long. Cells keep a size in which their text can be read: what is wider than a page is wrapped
-(`token_grid`) or left out and said to be so (`contributions`, `pattern_grid`).
+made visible, cut where they are long. What is left out is said to be so (`contributions`, `pattern_grid`). Tokens in cells are
+drawn by `token_plots.py`.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
@@ -14,25 +14,25 @@ from jaxtyping import Float, Num
 from plotly.subplots import make_subplots
 
 from interp_jax.results.plot_style import (
+    CHARACTER,
     COLOURS,
     GREY,
     INK,
-    ONE_SIGN,
+    LEAST,
     TEMPLATE,
     WIDEST,
     Axes,
     Number,
-    colour_bar,
+    cell_size,
+    colour_axis,
     colour_limits,
-    label,
+    label_ticks,
     plain,
+    shorten,
+    sized,
 )
 
-CELL_TEXT = 8  # characters of a token in a cell
 LABEL_TEXT = 14  # characters of a token on an axis
-CHARACTER = 6.6  # pixels that one of a label takes, on average, at size 11
-NARROWEST, ROW = 30, 22  # pixels of a cell with text
-LEAST = 120  # pixels of a matrix, for the title of its colour bar to fit
 ADD, TAKE = COLOURS[0], COLOURS[1]  # contributions above and below zero
 
 
@@ -41,48 +41,6 @@ class Rest(NamedTuple):
 
     count: int = 0
     total: float = 0.0
-
-
-def token_grid(
-    tokens: Sequence[Sequence[str]],
-    values: Float[np.ndarray, "Y X"],
-    x: Sequence[str],
-    y: Sequence[str],
-    axes: Axes,
-    value_title: str,
-    hover: Sequence[Sequence[str]] | None = None,
-) -> go.Figure:
-    """A token in every cell on a colour from 0 to 1, first row on top; many columns go on below, as lines of a text do.
-
-    Args:
-      tokens: what stands in the cells, Y rows of X.
-      values: between 0 and 1, e.g. the tokens' probabilities.
-      x: a token above each column, e.g. the model's input.
-      y: names of the rows, e.g. layers.
-      axes: what columns and rows are.
-      value_title: what `values` are.
-      hover: more about each cell, lines separated by newlines; by default its value.
-    """
-    n_rows, n_columns = values.shape
-    longest = max(len(shorten(text, CELL_TEXT)) for text in [*x, *(text for row in tokens for text in row)])
-    column = max(NARROWEST, round(6.2 * longest) + 6)
-    left, right, top = 40 + round(CHARACTER * max(map(len, y))), 100, 70
-    n_bands = -(-n_columns // ((WIDEST - left - right) // column))
-    width = -(-n_columns // n_bands)  # bands of nearly equal length
-    band, gap = ROW * n_rows, 76
-    height = band * n_bands + gap * (n_bands - 1)
-    figure = make_subplots(n_bands, 1, vertical_spacing=gap / height if n_bands > 1 else 0)
-    for i in range(n_bands):
-        columns = range(i * width, min((i + 1) * width, n_columns))
-        figure.add_trace(_cells(tokens, values, hover, columns), row=i + 1, col=1)
-        ticks = _ticks([shorten(x[c], CELL_TEXT) for c in columns]) | {"tickangle": -45, "side": "top"}
-        figure.update_xaxes(**ticks, range=[-0.5, width - 0.5], row=i + 1, col=1)
-    bare = {"showgrid": False, "showline": False, "ticklen": 2}
-    figure.update_xaxes(**bare).update_xaxes(title_text=plain(axes.x), title_font_size=13, row=1, col=1)
-    figure.update_yaxes(**_ticks(y, plain), **bare, range=[n_rows - 0.5, -0.5])
-    figure.update_yaxes(title_text=plain(axes.y), row=1, col=1)
-    figure.update_layout(coloraxis=_colours(ONE_SIGN, 0.0, 1.0, value_title, max(band, LEAST)))
-    return _size(figure, width * column, height, (left, right, top, 24 + max(0, LEAST - height)))
 
 
 def contributions(
@@ -121,7 +79,7 @@ def contributions(
         **ticks, range=[len(bars) - 0.5, -0.5], showgrid=False, showline=False, tickcolor="white", ticklen=6
     )
     left = 30 + round(7 * max(map(len, text)))
-    return _size(figure, 560, 24 * len(bars), (left, 60, 12, 56))
+    return sized(figure, 560, 24 * len(bars), (left, 60, 12, 56))
 
 
 def matrix_grid(
@@ -142,7 +100,8 @@ def matrix_grid(
       y: of the rows, likewise.
       axes: what columns and rows are.
       value_title: what the numbers are.
-      limits: values at the ends of the colour scale; by default those that occur.
+      limits: values at the ends of the colour scale, which has two colours where the first is negative; by default those that
+        occur.
     """
     x, y = ([shorten(text, LABEL_TEXT) for text in labels] for labels in (x, y))
     figure, columns, panel_height = _panels(titles, x, y)
@@ -155,10 +114,11 @@ def matrix_grid(
         seen = {"visible": i < len(matrices), **style, **place}
         figure.update_xaxes(title_text=plain(axes.x) if lowest else "", showticklabels=lowest, **seen)
         figure.update_yaxes(title_text=plain(axes.y) if first else "", showticklabels=first, **seen)
-    figure.update_xaxes(**_ticks(x), tickangle=-90).update_yaxes(**_ticks(y), range=[len(y) - 0.5, -0.5])
-    scale, low, high = colour_limits(np.concatenate([np.ravel(m) for m in matrices]))
-    colours = _colours(scale, *(limits or (low, high)), value_title, panel_height)
-    return figure.update_layout(coloraxis=colours)
+    figure.update_xaxes(**label_ticks(x), tickangle=-90).update_yaxes(**label_ticks(y), range=[len(y) - 0.5, -0.5])
+    scale, low, high = colour_limits(
+        np.concatenate([np.ravel(m) for m in matrices]) if limits is None else np.array(limits)
+    )
+    return figure.update_layout(coloraxis=colour_axis(scale, low, high, value_title, panel_height))
 
 
 def pattern_grid(
@@ -188,9 +148,34 @@ def pattern_grid(
     return figure
 
 
-def shorten(text: str, most: int) -> str:
-    """The beginning of a text of more than `most` characters."""
-    return text if len(text) <= most else text[: most - 1] + "…"
+def spectra(
+    values: Sequence[Float[np.ndarray, "N _"]], titles: Sequence[str], names: Sequence[str], value_title: str
+) -> go.Figure:
+    """Singular values in falling order, a panel for each kind of matrix, a curve for each matrix of N in the same colours.
+
+    Args:
+      values: per panel.
+      titles: of the panels.
+      names: of the N matrices.
+      value_title: what the values are, with their unit.
+    """
+    left, right, gap, height = 64, 60 + 7 * max(map(len, names)), 60, 260
+    width = min(WIDEST - left - right, 420 * len(values))
+    spacing = {"horizontal_spacing": gap / width}
+    figure = make_subplots(1, len(values), subplot_titles=[plain(title) for title in titles], **spacing)
+    for column, matrix in enumerate(values, 1):
+        places = np.arange(1, matrix.shape[1] + 1)
+        for i, (name, curve) in enumerate(zip(names, matrix, strict=True)):
+            style = {"color": COLOURS[i % len(COLOURS)], "width": 2, "dash": "solid" if i < len(COLOURS) else "dash"}
+            mode = "lines+markers" if len(places) <= 40 else "lines"
+            trace = go.Scatter(x=places, y=curve, name=plain(name), mode=mode, line=style, marker_size=4)
+            figure.add_trace(trace.update(legendgroup=str(i), showlegend=column == 1), row=1, col=column)
+        figure.update_yaxes(range=[0, 1.05 * float(matrix.max()) or 1.0], row=1, col=column)
+    figure.update_annotations(font_size=13, yshift=2)
+    figure.update_xaxes(title_text="place", range=[0.5, max(m.shape[1] for m in values) + 0.5])
+    figure.update_yaxes(title_text=plain(value_title), row=1, col=1)
+    sized(figure, width, height, (left, right, 30, 56))
+    return figure.update_layout(showlegend=True, legend={"orientation": "v", "x": 1.02, "y": 1, "yanchor": "top"})
 
 
 def signed(value: Number) -> str:
@@ -201,7 +186,7 @@ def signed(value: Number) -> str:
 def _panels(titles: Sequence[str], x: Sequence[str], y: Sequence[str]) -> tuple[go.Figure, int, int]:
     """Empty panels for matrices with these labels, as many in a row as the page is wide; columns; pixels of a height."""
     left, bottom = (40 + round(CHARACTER * max(map(len, labels))) for labels in (y, x))
-    right, top, gap, row_gap, cell = 100, 30, 16, 40, _cell(max(len(x), len(y)))
+    right, top, gap, row_gap, cell = 100, 30, 16, 40, cell_size(max(len(x), len(y)))
     panel_height = max(round(cell * len(y)), LEAST)
     panel_width = max(round(cell * len(x)), LEAST, 7 * max(map(len, titles)))
     columns = max(1, min((WIDEST - left - right + gap) // (panel_width + gap), len(titles)))
@@ -210,58 +195,8 @@ def _panels(titles: Sequence[str], x: Sequence[str], y: Sequence[str]) -> tuple[
     spacing = {"horizontal_spacing": gap / width, "vertical_spacing": row_gap / height}
     figure = make_subplots(rows, columns, subplot_titles=[plain(title) for title in titles], **spacing)
     figure.update_annotations(font_size=13, yshift=2)
-    return _size(figure, width, height, (left, right, top, bottom)), columns, panel_height
+    return sized(figure, width, height, (left, right, top, bottom)), columns, panel_height
 
 
 def _place(i: int, columns: int) -> dict[str, int]:
     return {"row": i // columns + 1, "col": i % columns + 1}
-
-
-def _colours(scale: str, low: float, high: float, title: str, length: int) -> dict[str, Any]:
-    """The colour axis of all panels, with a bar as long as the topmost one."""
-    bar = {**colour_bar(title), "len": length, "lenmode": "pixels", "y": 1, "yanchor": "top"}
-    return {"colorscale": scale, "cmin": low, "cmax": high, "colorbar": bar}
-
-
-def _cell(n: int) -> float:
-    """Pixels of a cell in a panel of n: panels of one size while labels can be read, larger ones for more."""
-    return max(9.0, min(24.0, 216 / n))
-
-
-def _ticks(labels: Sequence[str], show: Callable[[str], str] = label) -> dict[str, Any]:
-    """A label on every place, or on every so many where there are more than a panel has room for."""
-    every = max(1, -(-len(labels) // 80))
-    at = list(range(0, len(labels), every))
-    size = min(11, max(8, round(_cell(len(labels)))))
-    return {
-        "tickmode": "array",
-        "tickvals": at,
-        "ticktext": [show(labels[i]) for i in at],
-        "tickfont_size": size,
-    }
-
-
-def _cells(
-    tokens: Sequence[Sequence[str]],
-    values: Float[np.ndarray, "Y X"],
-    hover: Sequence[Sequence[str]] | None,
-    columns: Sequence[int],
-) -> go.Heatmap:
-    """Some columns of a token grid."""
-    shown = [[plain(shorten(row[c], CELL_TEXT)) for c in columns] for row in tokens]
-    more = [[_lines(hover[r][c] if hover else f"{row[c]:.4g}") for c in columns] for r, row in enumerate(values)]
-    text = {"text": shown, "texttemplate": "%{text}", "textfont": {"size": 11}, "customdata": more}
-    point = "%{y}, %{x}<br>%{customdata}<extra></extra>"
-    return go.Heatmap(z=values[:, columns], coloraxis="coloraxis", xgap=1, ygap=1, hovertemplate=point, **text)
-
-
-def _lines(text: str) -> str:
-    return "<br>".join(plain(line) for line in text.split("\n"))
-
-
-def _size(figure: go.Figure, width: int, height: int, around: tuple[int, int, int, int]) -> go.Figure:
-    """Sets the size of the plot inside its margins (left, right, top, bottom)."""
-    left, right, top, bottom = around
-    margin = {"l": left, "r": right, "t": top, "b": bottom}
-    size = {"width": width + left + right, "height": height + top + bottom}
-    return figure.update_layout(template=TEMPLATE, margin=margin, showlegend=False, **size)

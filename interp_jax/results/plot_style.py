@@ -6,7 +6,7 @@ Quantities of one sign are drawn from white to blue, signed ones in red-white-bl
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +22,8 @@ ONE_SIGN, TWO_SIGNS, MARKS = "Blues", "RdBu_r", "Cividis"  # colour scales; `MAR
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Noto Sans', 'Liberation Sans', sans-serif"
 HEIGHT = 420  # pixels, of a plot as wide as the page
 WIDEST = 940  # pixels, of a plot of fixed width
+LEAST = 120  # pixels of a panel, for the title of its colour bar to fit
+CHARACTER = 6.6  # pixels that one of a label takes, on average, at size 11
 BLANKS = {" ": "·", "\t": "→", "\n": "↵", "\r": "␍"}
 
 
@@ -135,3 +137,43 @@ def translucent(colour: str, opacity: float) -> str:
     """A "#rrggbb" colour that lets what is below it be seen."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity})"
+
+
+# --- panels of cells, of fixed size
+
+
+def shorten(text: str, most: int) -> str:
+    """The beginning of a text of more than `most` characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def cell_size(n: int) -> float:
+    """Pixels of a cell in a panel of n: panels of one size while labels can be read, larger ones for more."""
+    return max(9.0, min(24.0, 216 / n))
+
+
+def label_ticks(labels: Sequence[str], show: Callable[[str], str] = label) -> dict[str, Any]:
+    """A label on every place, or on every so many where there are more than a panel has room for."""
+    every = max(1, -(-len(labels) // 80))
+    at = list(range(0, len(labels), every))
+    size = min(11, max(8, round(cell_size(len(labels)))))
+    return {
+        "tickmode": "array",
+        "tickvals": at,
+        "ticktext": [show(labels[i]) for i in at],
+        "tickfont_size": size,
+    }
+
+
+def colour_axis(scale: str, low: float, high: float, title: str, length: int) -> dict[str, Any]:
+    """The colour axis of all panels, with a bar as long as the topmost one."""
+    bar = {**colour_bar(title), "len": length, "lenmode": "pixels", "y": 1, "yanchor": "top"}
+    return {"colorscale": scale, "cmin": low, "cmax": high, "colorbar": bar}
+
+
+def sized(figure: go.Figure, width: int, height: int, around: tuple[int, int, int, int]) -> go.Figure:
+    """Sets the size of the plot inside its margins (left, right, top, bottom)."""
+    left, right, top, bottom = around
+    margin = {"l": left, "r": right, "t": top, "b": bottom}
+    size = {"width": width + left + right, "height": height + top + bottom}
+    return figure.update_layout(template=TEMPLATE, margin=margin, showlegend=False, **size)

@@ -129,6 +129,39 @@ def test_only_keys_compose_in_the_circuit(circuit):
     assert seen["q"].max() < 1e-6 and seen["v"].max() < 1e-6
 
 
+def test_by_weights_alone_1_0_copies_and_0_1_matches(circuit):
+    seen = {name: value[0] for name, value in circuit.observations[1].items()}
+    np.testing.assert_allclose(seen["copying"], [[0, 0], [1, 0]], atol=1e-5)
+    np.testing.assert_allclose(seen["matching"], [[0, 1], [0, 0]], atol=1e-5)
+    assert seen["circuits"].tolist() == [0, 1, 2, 3]
+    values = seen["ov_values"][:, : len(subjects.ALPHABET)]  # of the 40 of a head, 26 can be other than 0
+    np.testing.assert_allclose(values, np.outer([0, 0, inside.Config().model.sharpness, 0], np.ones(26)), atol=1e-4)
+    np.testing.assert_array_equal(seen["ov_rows"][2, :, 0], seen["ov_columns"][2, :, 0])  # the same token at both ends
+    np.testing.assert_array_equal(seen["qk_rows"][1, :, 0], seen["qk_columns"][1, :, 0])
+
+
+def test_circuits_are_those_of_the_folded_model(random_model, published):
+    seen = {name: value[0] for name, value in random_model.observations[1].items()}
+    params, cfg = jax.tree.map(np.float64, huggingface.load(published)[0]), huggingface.load(published)[1]
+    g = lambda norm: params["blocks"][norm]["w"][:, None, :, None] if norm == "ln1" else params[norm]["w"][:, None]
+    W_E, attn = params["embed"]["W_E"], params["blocks"]["attn"]
+    ov = W_E @ (g("ln1") * attn["W_V"]) @ attn["W_O"] @ (g("ln_final") * W_E.T)
+    qk = W_E @ (g("ln1") * attn["W_Q"]) @ np.swapaxes(g("ln1") * attn["W_K"], -1, -2) @ W_E.T * cfg.d_head**-0.5
+    for score, dense in (("copying", ov), ("matching", qk)):
+        values = np.linalg.eigvals(dense)
+        np.testing.assert_allclose(seen[score], values.real.sum(-1) / np.abs(values).sum(-1), atol=1e-3)
+    for name, dense in (("ov", ov), ("qk", qk)):
+        dense = dense.reshape(-1, *dense.shape[2:])[seen["circuits"]]
+        u, s, vh = np.linalg.svd(dense)
+        n = seen[f"{name}_values"].shape[1]
+        np.testing.assert_allclose(seen[f"{name}_values"], s[:, :n], rtol=1e-3)
+        sign = np.sign(np.take_along_axis(u, np.abs(u).argmax(1)[:, None], 1))[:, 0, :3]
+        rows = (u[:, :, :3] * sign[:, None]).argmax(1)
+        np.testing.assert_array_equal(seen[f"{name}_rows"][:, :, 0], rows)
+        columns = (vh[:, :3] * sign[:, :, None]).argmax(2)
+        np.testing.assert_array_equal(seen[f"{name}_columns"][:, :, 0], columns)
+
+
 def test_the_last_row_of_the_lens_is_the_model(random_model, published):
     seen = {name: value[0] for name, value in random_model.observations[1].items()}
     params, cfg = huggingface.load(published)
@@ -165,9 +198,10 @@ def test_layers_are_spread_evenly_and_end_with_the_last():
 
 @pytest.mark.slow
 def test_less_can_be_shown(published):
-    group = run_group(of(published, show=Show(positions=3, layers=2, heads=4, bars=5)))
+    group = run_group(of(published, show=Show(positions=3, layers=2, heads=4, circuits=3, bars=5)))
     seen = {name: value[0] for name, value in group.observations[1].items()}
     assert seen["lens_ids"].shape == (2, 3, 5) and seen["pattern"].shape == (4, 3, 3) and seen["neuron"].shape == (5,)
+    assert seen["qk_rows"].shape == (3, 3, 5) and seen["ov_values"].shape == (3, 8)
     assert seen["first"] == 4 and (np.diff(seen["shown"]) > 0).all()
     captions = " ".join(block.caption for block in inside.report([group]).blocks if hasattr(block, "caption"))
     assert "2 of 3 layers are shown. 3 of 7 positions are shown." in captions
@@ -198,7 +232,7 @@ def test_the_page_escapes_and_says_what_is_known(circuit, random_model):
     assert "<b>" not in html.replace("<b>Table", "").replace("<b>Figure", "") and "&lt;b&gt;" in html
     assert "head 1.0" not in page.summary and "among heads 1.0 (+7.95)" in page.summary
     headings = [block.heading for block in page.blocks if hasattr(block, "heading")]
-    assert "Composition of heads (2)" in headings and len(headings) == 12
+    assert "Composition of heads (2)" in headings and len(headings) == 14
     assert inside.report([circuit]).title == "Inside an induction circuit built by hand"
 
 

@@ -17,6 +17,8 @@ from interp_jax.experiments.subjects.grown import find_run, is_run_directory
 from interp_jax.experiments.subjects.model import Model, load_params, subject_of
 from interp_jax.train.run import RunState
 from tests.experiments.line_config import __file__ as LINE
+from third_party import huggingface
+from third_party.huggingface.parity import golden
 
 SWEPT = """
 from interp_jax.experiments.config import compose
@@ -110,3 +112,59 @@ def test_what_is_no_directory_of_runs_takes_no_run(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match="--config.model.run = '3': .* is no directory of runs"):
         subject_of(Model(path=str(tmp_path), run="3"))
+
+
+# --- revisions of what is on the hub
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub with one model, whose weights differ by revision; what it was asked for, in order."""
+    package = pytest.importorskip("huggingface_hub")
+    asked = []
+
+    def download(reference, revision=None, **_):
+        asked.append((reference, revision))
+        if revision == "step9":
+            failure = package.errors.RevisionNotFoundError.__new__(package.errors.RevisionNotFoundError)
+            raise failure  # made without the HTTP response that it wants
+        directory = tmp_path / "cache" / (revision or "main")
+        golden.write_checkpoint_by_seed(directory, golden.read("gpt_neox").config, {None: 0, "step3": 3}[revision])
+        return str(directory)
+
+    monkeypatch.setattr(package, "snapshot_download", download)
+    monkeypatch.chdir(tmp_path)
+    return asked
+
+
+def test_a_revision_is_asked_of_the_hub(hub, tmp_path):
+    model = Model(path="org/name", revision="step3")
+    subject, params = subject_of(model), load_params(model)
+    assert hub == [("org/name", "step3")] * 2
+    assert subject.name == "org/name at step3" and subject.title == "name at step3"
+    expected = huggingface.load(tmp_path / "cache" / "step3")[0]
+    assert jax.tree.all(jax.tree.map(np.array_equal, params, expected))
+    main = load_params(Model(path="org/name"))
+    assert hub[2:] == [("org/name", None)] and subject_of(Model(path="org/name")).title == "name"
+    assert not np.array_equal(params["embed"]["W_E"], main["embed"]["W_E"])
+
+
+def test_a_revision_of_what_has_none_is_named(hub, tmp_path):
+    golden.write_checkpoint_by_seed(tmp_path / "org" / "here", golden.read("gpt2").config)
+    for act in (subject_of, load_params):
+        with pytest.raises(InputError) as error:
+            act(Model(path="org/here", revision="step3"))
+        assert str(error.value) == (
+            "--config.model.path with --config.model.revision: "
+            "org/here is a local directory or file, which has no revision 'step3'"
+        )
+        with pytest.raises(InputError, match="org/name: this hub model has no revision 'step9'"):
+            act(Model(path="org/name", revision="step9"))
+    (tmp_path / "sweep.json").write_text("{}")
+    for act in (subject_of, load_params):
+        with pytest.raises(InputError, match="model.revision = 'step3': .* is a directory of runs, which has no rev"):
+            act(Model(path=str(tmp_path), revision="step3"))
+    with pytest.raises(
+        InputError, match=r"model.revision = 'step3': needs the id of a model on the hub as model.path"
+    ):
+        Model(revision="step3").check()

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from interp_jax.results import model_plots
-from interp_jax.results.model_plots import LEAST, Rest
-from interp_jax.results.plot_style import WIDEST, Axes
+from interp_jax.results import model_plots, token_plots
+from interp_jax.results.model_plots import Rest
+from interp_jax.results.plot_style import LEAST, WIDEST, Axes
 
 AXES = Axes("position", "layer")
 HOSTILE = '<i>&"'
@@ -17,7 +17,7 @@ def grid(n_rows, n_columns, **kwargs):
     tokens = [[f"t{r}.{c}" for c in range(n_columns)] for r in range(n_rows)]
     values = RNG.uniform(size=(n_rows, n_columns))
     x, y = [f"in{c}" for c in range(n_columns)], [f"layer {r}" for r in range(n_rows)]
-    return values, tokens, model_plots.token_grid(tokens, values, x, y, AXES, "probability", **kwargs)
+    return values, tokens, token_plots.token_grid(tokens, values, x, y, AXES, "probability", **kwargs)
 
 
 @pytest.mark.parametrize(("n_rows", "n_columns"), [(1, 1), (2, 18), (12, 40), (24, 97)])
@@ -41,7 +41,7 @@ def test_columns_of_all_bands_are_equally_wide():
 def test_all_text_of_a_token_grid_is_escaped_and_long_tokens_are_cut():
     hover = [["<b>\nsecond", "plain"]]
     tokens = [[HOSTILE, "a very long token"]]
-    figure = model_plots.token_grid(tokens, np.array([[0.5, 0.1]]), [HOSTILE, " a\n"], [HOSTILE], AXES, HOSTILE, hover)
+    figure = token_plots.token_grid(tokens, np.array([[0.5, 0.1]]), [HOSTILE, " a\n"], [HOSTILE], AXES, HOSTILE, hover)
     band = figure.data[0]
     assert band.text[0] == [SHOWN, "a very …"] or list(band.text[0]) == [SHOWN, "a very …"]
     assert list(band.customdata[0]) == ["&lt;b&gt;<br>second", "plain"]
@@ -113,3 +113,28 @@ def test_dense_labels_are_thinned_out():
     figure = model_plots.matrix_grid([np.eye(n)], ["a"], [str(i) for i in range(n)], ["0"] * n, AXES, "v")
     assert len(figure.layout.xaxis.ticktext) <= 80
     assert figure.layout.xaxis.ticktext[-1] == str(figure.layout.xaxis.tickvals[-1])
+
+
+def test_the_ends_of_the_scale_choose_its_colours():
+    positive = [np.array([[0.2, 0.7]])]
+    draw = lambda limits: (
+        model_plots.matrix_grid(positive, ["a"], ["x", "y"], ["z"], AXES, "v", limits).layout.coloraxis
+    )
+    one, two = draw((0.0, 1.0)), draw((-1.0, 1.0))
+    assert (one.cmin, one.cmax, two.cmin, two.cmax) == (0, 1, -1, 1)
+    middle = lambda scale: scale.colorscale[len(scale.colorscale) // 2][1]
+    assert middle(two) == "rgb(247,247,247)" != middle(one)  # 0 is in the middle, and nearly white
+
+
+def test_spectra_have_a_curve_for_each_matrix_in_each_panel():
+    values = [np.array([[3.0, 1.0, 0.5], [2.0, 1.5, 0.0]]), np.array([[9.0, 4.0], [8.0, 1.0]])]
+    figure = model_plots.spectra(values, ["OV", HOSTILE], ["0.1", HOSTILE], "logits")
+    assert [trace.name for trace in figure.data] == ["0.1", SHOWN] * 2
+    for trace, curve in zip(figure.data, [*values[0], *values[1]], strict=True):
+        np.testing.assert_array_equal(trace.y, curve)
+        np.testing.assert_array_equal(trace.x, np.arange(1, len(curve) + 1))
+    assert figure.data[0].line.color == figure.data[2].line.color != figure.data[1].line.color
+    assert [trace.showlegend for trace in figure.data] == [True, True, False, False] and figure.layout.showlegend
+    assert figure.layout.yaxis.range[1] > 3 and figure.layout.yaxis2.range[1] > 9
+    assert [note.text for note in figure.layout.annotations] == ["OV", SHOWN] and figure.layout.width <= WIDEST
+    assert model_plots.spectra([np.zeros((1, 2))], ["a"], ["b"], "c").layout.yaxis.range == (0, 1)

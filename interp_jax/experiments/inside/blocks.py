@@ -6,15 +6,17 @@ import plotly.graph_objects as go
 from interp_jax.anatomy.decomposition import component_names
 from interp_jax.experiments.inside.runs import lens_layers
 from interp_jax.experiments.inside.view import View, head_name
-from interp_jax.results import model_plots, plots
+from interp_jax.results import model_plots, plots, token_plots
 from interp_jax.results.model_plots import signed
+from interp_jax.results.plot_style import shorten
 from interp_jax.results.report import Block, Figure, Section, TableBlock
 from interp_jax.results.tables import Table
 
 KNOWN = (
     "Of this circuit the truth is known: head 0.0 copies the previous token; head 1.0 uses the copy to look at what followed"
     " its token the last time, and says that. So the whole logit difference must be owed to 1.0, and of all pairs of heads only"
-    " 0.0 and the keys of 1.0 compose. Heads 0.1 and 1.1 look at copies and everywhere, and say nothing."
+    " 0.0 and the keys of 1.0 compose. Heads 0.1 and 1.1 look at copies and everywhere, and say nothing. By weights alone,"
+    " only 1.0 makes likely what it looks at, and only 0.1 looks for its own token: 1.0 does by way of 0.0."
 )
 POSITION = "position: the token that is read"
 
@@ -55,7 +57,7 @@ def lens_blocks(view: View) -> list[Block]:
         for row in zip(named, probability, strict=True)
     ]
     layers = lens_layers(view.config, view.cfg)
-    figure = model_plots.token_grid(
+    figure = token_plots.token_grid(
         named[..., 0].tolist(),
         probability[..., 0],
         view.shown_tokens,
@@ -81,7 +83,7 @@ def lens_blocks(view: View) -> list[Block]:
 def attribution_blocks(view: View) -> list[Block]:
     """Direct logit attribution to components, heads and neurons."""
     seen, cfg = view.seen, view.cfg
-    what = f"logit of {model_plots.shorten(repr(view.answer), 14)} less that of {model_plots.shorten(repr(view.against), 14)}"
+    what = f"logit of {shorten(repr(view.answer), 14)} less that of {shorten(repr(view.against), 14)}"
     names = [*(part_name(name) for name in component_names(cfg)), "constant (b_U, last norm's shift)"]
     values = np.append(seen["component"], seen["constant"])
     capped = f" Logits are capped at {cfg.logit_cap:g}; this is before the cap." if cfg.logit_cap else ""

@@ -14,12 +14,14 @@ class Show:
       positions: the last so many of the prompt.
       layers: most rows of the logit lens, spread evenly; the last layer is always there.
       heads: most attention patterns.
+      circuits: most heads whose circuits over tokens are taken apart.
       bars: most contributions that have a bar of their own.
     """
 
     positions: int = 40
     layers: int = 16
     heads: int = 12
+    circuits: int = 6
     bars: int = 14
 
 

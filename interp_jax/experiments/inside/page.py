@@ -13,12 +13,21 @@ from interp_jax.experiments.inside.blocks import (
     part_name,
     pattern_blocks,
 )
+from interp_jax.experiments.inside.circuit_blocks import circuit_blocks
 from interp_jax.experiments.inside.view import View, head_name, view_of
 from interp_jax.experiments.inside.weights import composition_blocks, kind_blocks
 from interp_jax.results.model_plots import signed
 from interp_jax.results.report import Block, Page, Section
 
-PARTS = (model_blocks, lens_blocks, attribution_blocks, pattern_blocks, kind_blocks, composition_blocks)
+PARTS = (
+    model_blocks,
+    lens_blocks,
+    attribution_blocks,
+    pattern_blocks,
+    kind_blocks,
+    circuit_blocks,
+    composition_blocks,
+)
 
 
 def report(groups: Sequence[GroupResult]) -> Page:

@@ -11,6 +11,7 @@ With P the prompt's last position, shown are at most `show.positions` p and `sho
     pattern [N p p], shown [N]        attention of some heads, as l H + h
     previous, duplicate, induction [L H]          kinds of head, on repeated random tokens: the only numbers with a seed
     q, k, v [L H L H]                 composition scores, norms folded where they can be
+    copying, matching, ov_values, …   of circuits over tokens: see `circuits.py`
 """
 
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from interp_jax.anatomy.heads import HeadScores
 from interp_jax.anatomy.logit_lens import logit_lens
 from interp_jax.errors import InputError
 from interp_jax.experiments.experiment import Experiment, untrained
+from interp_jax.experiments.inside.circuits import read_circuits
 from interp_jax.experiments.inside.config import Config
 from interp_jax.experiments.inside.prompt import check_is_readable, prompt_of
 from interp_jax.experiments.subjects.kinds import repeat_period, score_heads
@@ -83,7 +85,9 @@ def observe(seed: Array, config: Config, shared: Shared, subject: Subject) -> di
     shown = choose_heads(found["head"], kinds, config.show.heads)
     patterns = acts["blocks.attn.pattern"][:, 0].reshape(-1, *acts["blocks.attn.pattern"].shape[3:])
     found |= {"shown": shown, "pattern": patterns[shown, first:, first:], **kinds._asdict()}
-    return found | composition.composition_scores(*folded(params, cfg))._asdict()
+    weights = folded(params, cfg)
+    found |= composition.composition_scores(*weights)._asdict()
+    return found | read_circuits(*weights, choose_heads(found["head"], kinds, config.show.circuits))
 
 
 def record(params: Params, tokens: Int[Array, "B P"], cfg: TransformerConfig, sites: list[str]) -> tuple[Any, Any]:
