@@ -17,15 +17,16 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from jaxtyping import Array, Float
 
 from interp_jax.errors import InputError
 from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.patching.attribution.gradients import gradient
 from interp_jax.patching.attribution.runs import Effects, Estimate, Runs, runs_of
-from interp_jax.patching.attribution.sites import check_sites, node_sites
-from interp_jax.patching.metrics import Metric
-from interp_jax.patching.prompts import DENOISING, Prompts, check_question, ordered
+from interp_jax.patching.attribution.sites import check_sites, node_axes, node_sites
+from interp_jax.patching.metrics import Metric, check_finite
+from interp_jax.patching.prompts import DENOISING, Prompts, check_question, is_traced, ordered
 
 Method = Callable[[Runs, tuple[str, ...]], Estimate]
 
@@ -67,7 +68,7 @@ def attribute(
 
     Raises:
       InputError: a site that has no effects, a metric without gradient or of other examples, tokens beyond the model's tables,
-        an unknown direction, options that the method lacks.
+        an unknown direction, options that the method lacks, a metric or an effect that is not finite.
     """
     chosen = node_sites(cfg) if sites is None else (sites,) if isinstance(sites, str) else tuple(sites)
     check_sites(chosen, cfg)
@@ -75,7 +76,23 @@ def attribute(
     if metric.name == "rank":
         raise InputError("the metric 'rank' has no gradient: attribute another, such as the logit difference")
     base, source, effects = estimate(method, runs_of(params, cfg, prompts, metric, direction), chosen)
+    if not is_traced(base):
+        for values in (base, source):
+            check_finite(values, metric.name)
+        check_effects(effects, cfg, metric.name)
     return Attribution(*ordered(base, source, direction), effects, direction)
+
+
+def check_effects(effects: Effects, cfg: TransformerConfig, name: str) -> None:
+    """Raise `InputError` that names the first site and example with an effect that is not finite."""
+    for site, found in effects.items():
+        batch = node_axes(site, cfg).index("B")
+        fine = np.isfinite(np.asarray(found)).all(tuple(i for i in range(found.ndim) if i != batch))
+        if not fine.all():
+            where = int(fine.argmin())
+            raise InputError(
+                f"effects at {site!r} are not finite on example {where}: nor is the gradient of {name!r} there"
+            )
 
 
 @partial(jax.jit, static_argnums=(0, 2))

@@ -22,7 +22,6 @@ from interp_jax import taps
 from interp_jax.models.attention import Prefix, Rows, take
 from interp_jax.models.transformer import Params, TransformerConfig, blocks, unembed
 from interp_jax.patching.exact.exchange import (
-    LOOKS,
     Lane,
     Place,
     at_layer,
@@ -32,6 +31,7 @@ from interp_jax.patching.exact.exchange import (
     place_rows,
     seen_from,
 )
+from interp_jax.patching.exact.nodes import LOOKS
 from interp_jax.patching.exact.recordings import Recording
 from interp_jax.patching.exact.views import View
 from interp_jax.patching.metrics import Metric
@@ -57,7 +57,7 @@ class Kind(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """What all lanes read; `source` has [L B P …] for each patched site, [L+1 B P D] for "stream"."""
+    """What all lanes read; `source` has [L B P …] for each patched site, [L+1 B P D] for "stream", `views` its view if any."""
 
     params: Params
     base: Recording
@@ -65,7 +65,11 @@ class Shared(NamedTuple):
     at: Int[Array, " B"]
     source: Mapping[str, Array]
     metric: Metric
-    view: View | None = None
+    views: Mapping[str, View] | None = None
+
+    def view(self, site: str) -> View | None:
+        """The view of a site."""
+        return None if self.views is None else self.views.get(site)
 
 
 class Step(NamedTuple):
@@ -85,7 +89,7 @@ def run_lane(kind: Kind, first: Int[Array, ""], lane: Lane, shared: Shared) -> F
     place = place_rows(lane.start, kind.rows, shared.base.streams.shape[2])
     x = take(at_layer(shared.base.streams, first), place.column)
     if STREAM in lane.terms and not kind.spread:
-        x = exchange(lane, place, shared.source[STREAM], STREAM, x, first, shared.view)
+        x = exchange(lane, place, shared.source[STREAM], STREAM, x, first, shared.view(STREAM))
     patches = {site: partial(patch, kind, shared, lane, first, site) for site in lane.terms}
     final = propagate(kind, shared, lane.start, first, x, patches)
     changed = lane.start[:, None] <= shared.at
@@ -144,7 +148,7 @@ def patch(
 
     def patched(x: Array, layer: Any) -> Array:
         if site not in LOOKS:
-            return exchange(lane, here, shared.source[site], site, x, layer, shared.view)
+            return exchange(lane, here, shared.source[site], site, x, layer, shared.view(site))
         seen = seen_from(here, place, lane.start, shared.base.streams.shape[2], kind.prefixed)
         return exchange_looks(lane, here, seen, shared.source[site], site, x, layer)
 

@@ -19,7 +19,6 @@ from interp_jax.models.attention import take
 from interp_jax.patching.exact.nodes import ALL, Terms
 from interp_jax.patching.exact.views import View
 
-LOOKS = ("blocks.attn.scores", "blocks.attn.pattern")
 NEURONS = ("blocks.mlp.pre", "blocks.mlp.pre_linear", "blocks.mlp.post")
 
 
@@ -77,10 +76,10 @@ def exchange(
     chosen, unit = choose(terms, place, layer)
     if x.ndim == 4:
         where = within(chosen, unit, x.shape[2])[..., None]
-    elif site in NEURONS:
-        where = within(chosen, unit, x.shape[2])
     elif view is not None:
         where = within(chosen, unit, view.size)
+    elif site in NEURONS:
+        where = within(chosen, unit, x.shape[2])
     else:
         where = chosen.any(-1)[..., None]
     return jnp.where(where, there, x) if view is None else view.exchange(x, there, where, layer)

@@ -18,9 +18,10 @@ from jaxtyping import Array, Float
 
 from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.patching.exact import budget, packing
+from interp_jax.patching.exact.checks import check_source
 from interp_jax.patching.exact.cone import STREAM, Kind, Shared, Step, read_out, run_step
 from interp_jax.patching.exact.nodes import STREAMS, Grid
-from interp_jax.patching.exact.plan import MEMORY, Plan, check_source, chunks, of_examples, plan_grid, rows_of, steps
+from interp_jax.patching.exact.plan import MEMORY, Plan, chunks, of_examples, plan_grid, rows_of, steps
 from interp_jax.patching.exact.recordings import Recording, record_base, record_source
 from interp_jax.patching.exact.views import View
 from interp_jax.patching.metrics import Metric, check_finite, normalised
@@ -84,7 +85,7 @@ def patch_grid(
       direction: "denoising" patches clean into corrupted, "noising" corrupted into clean.
       view: the part of an activation that is exchanged; None for all of it.
       source: activations [L B P …] of the patched sites that take the place of the source run's: means, zeros, noise.
-      memory: bytes that a step's activations may take.
+      memory: bytes that activations may take, recorded ones and those of a step.
       devices: those to spread the steps over; all by default.
 
     Raises:
@@ -97,12 +98,13 @@ def patch_grid(
     for examples in chunks(len(prompts.at), plan.examples):
         some = jax.tree.map(partial(rows_of, examples), (prompts, metric))
         sources = None if source is None else {site: a[:, examples] for site, a in source.items()}
-        found.append(_patch_some(params, of_examples(plan, examples), *some, direction, view, sources))
+        found.append(_patch_some(params, of_examples(plan, examples), *some, direction, sources))
     values, base, other = (np.concatenate(parts, -1)[..., : len(prompts.at)] for parts in zip(*found, strict=True))
     clean, corrupted = ordered(base, other, direction)
+    values = values.reshape(*grid.shape, -1)
     for each in (clean, corrupted, values):
         check_finite(each, metric.name)
-    return Patched(grid, values.reshape(*grid.shape, -1), clean, corrupted, direction, metric.name, plan.work)
+    return Patched(grid, values, clean, corrupted, direction, metric.name, plan.work)
 
 
 def _patch_some(
@@ -111,7 +113,6 @@ def _patch_some(
     prompts: Prompts,
     metric: Metric,
     direction: str,
-    view: View | None,
     source: Sources | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Metrics of the cells [C B], of the base run and of the source run."""
@@ -119,7 +120,9 @@ def _patch_some(
     base, base_metric = _record_base(params, given, plan.kind.cfg, prompts, metric)
     other, other_metric = _record_base(params, others, plan.kind.cfg, prompts, metric)
     sources = _record_source(params, others, plan.kind.cfg, prompts, _in_layers(plan)) if source is None else source
-    shared = Shared(params, base, prompts.positions, prompts.at, stream_source(plan, sources, other), metric, view)
+    shared = Shared(
+        params, base, prompts.positions, prompts.at, stream_source(plan, sources, other), metric, plan.views
+    )
     order = packing.balance(plan.layout, plan.kind.cfg.n_layers, len(plan.devices))
     values = np.asarray(program(plan.kind, plan.devices)(steps(plan, order), shared))
     cells = np.where(order[:, None, None] < 0, packing.NOBODY, plan.layout.cell[order])

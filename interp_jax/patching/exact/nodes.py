@@ -26,6 +26,7 @@ ALL = -1  # every position, unit or source
 UNIT_AXES = {"H": "head", "G": "head", "M": "neuron"}
 AXES = ("layer", "head", "neuron", "coordinate", "position", "source")
 STREAMS = ("blocks.resid_pre", "blocks.resid_post")
+LOOKS = ("blocks.attn.scores", "blocks.attn.pattern")  # sites with columns that are looked at
 Index = Int[np.ndarray, "C K"]
 
 
@@ -140,8 +141,10 @@ def at_once(sets: Sequence[Sequence[Node]], cfg: TransformerConfig, labels: Sequ
     """A cell for each set of nodes, of any sites, all of which are patched at once.
 
     Raises:
-      InputError: an empty set, or a node that the model lacks.
+      InputError: an empty set, a node that the model lacks, or another number of labels than of sets.
     """
+    if labels is not None and len(labels) != len(sets):
+        raise InputError(f"{len(labels)} labels for {len(sets)} sets of nodes")
     if empty := [i for i, nodes in enumerate(sets) if not nodes]:
         raise InputError(f"set {empty[0]} has no nodes: nothing would be patched")
     names = tuple(labels) if labels is not None else tuple(map(str, range(len(sets))))
@@ -202,9 +205,11 @@ def _check_axes(site: Site, over: tuple[str, ...], n_coordinates: int) -> None:
     if "layer" not in over:
         raise InputError(f"over = {over}: 'layer' is missing; for one layer, give layers=(3,)")
     has = {"layer", "position", unit_axis(site), *(["source"] if looks(site) else [])}
-    has |= {"coordinate"} if n_coordinates else set()
+    has |= {"coordinate"} if n_coordinates and unit_axis(site) != "head" else set()
     if lacking := [name for name in over if name not in has]:
         raise InputError(f"{site.name!r} [{site.shape}] has no axis {lacking[0]!r}; it has {sorted(has - {None})}")
+    if {"neuron", "coordinate"} <= set(over):
+        raise InputError(f"over = {over}: neurons or coordinates of a view of them, not both")
 
 
 def _check_nodes(cells: Sequence[Sequence[Node]], site: Site, cfg: TransformerConfig) -> None:

@@ -91,6 +91,11 @@ def fold(first_layer: Int[np.ndarray, " C"], length: Int[np.ndarray, " C"]) -> t
     return rows, lanes
 
 
+def shared_out(draft: Layout, most: int, n_devices: int) -> int:
+    """Lanes in a step, at most `most`, so that there is a step for every device, if there are lanes enough."""
+    return max(1, min(most, -(-int((draft.cell != NOBODY).any(2).sum()) // n_devices)))
+
+
 def lanes_per_step(counts: list[int], most: int) -> int:
     """A number of lanes, at most `most`, that leaves few places of the last step of each layer empty; large, if equal."""
     most = min(most, max(counts))

@@ -8,17 +8,17 @@ import numpy as np
 from jaxtyping import Int
 
 from interp_jax.errors import InputError
-from interp_jax.models.sites import shape
 from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.patching.exact import budget, packing
+from interp_jax.patching.exact.checks import check_terms, width_of
 from interp_jax.patching.exact.cone import STREAM, Kind, Step
 from interp_jax.patching.exact.exchange import Lane
-from interp_jax.patching.exact.nodes import ALL, STREAMS, Grid, Terms, site_of, unit_axis
-from interp_jax.patching.exact.views import View, check_view
+from interp_jax.patching.exact.nodes import STREAMS, Grid, Terms
+from interp_jax.patching.exact.views import View, check_view, one_place_later
 from interp_jax.patching.metrics import Metric
 from interp_jax.patching.prompts import Prompts, check_question
 
-MEMORY = 2.0**30  # bytes of activations in a step
+MEMORY = 2.0**30  # bytes of activations, of what is recorded and of a step
 
 
 class Plan(NamedTuple):
@@ -28,6 +28,7 @@ class Plan(NamedTuple):
     layout: packing.Layout
     terms: Mapping[str, Terms]
     sites: tuple[str, ...]
+    views: dict[str, View] | None
     examples: int
     work: budget.Work
     devices: tuple[jax.Device, ...]
@@ -46,7 +47,7 @@ def plan_grid(
     """The layout of a grid in steps that fit in memory."""
     check_question(params, cfg, prompts, metric)
     for site in grid.terms:
-        check_view(view, width_of(site, cfg), site)
+        check_view(view, width_of(site, cfg), site, cfg.n_layers)
     check_terms(grid.terms, cfg, view, *prompts.clean.shape)
     columns, read = prompts.clean.shape[1], cfg.d_vocab if metric.tokens is None else metric.tokens.shape[1]
     terms = on_stream(grid.terms)
@@ -54,48 +55,33 @@ def plan_grid(
     draft = packing.lay_out(firsts, starts, columns, len(starts))
     item = params["embed"]["W_E"].dtype.itemsize
     prefix = columns if (starts > 0).any() else 0
-    one = budget.lane_bytes(cfg, draft.rows, prefix, draft.cell.shape[2], read, item)
-    cut = budget.split(one, len(prompts.at), memory)
-    layout = packing.lay_out(firsts, starts, columns, cut.lanes)
-    work = budget.work(cfg, layout, starts, firsts, columns, read)
-    kind = Kind(cfg, layout.rows, prefix > 0, spread)
+    seen = 0 if view is None else 3 * view.size
+    one = budget.lane_bytes(cfg, draft.rows, prefix, draft.cell.shape[2], read, item, seen)
+    kept = budget.recorded_bytes(cfg, columns, [site for site in grid.terms if site not in STREAMS], item)
+    cut = budget.split(one, kept, len(prompts.at), memory)
     chosen = tuple(jax.devices() if devices is None else devices)
-    return Plan(kind, layout, terms, tuple(grid.terms), cut.examples, work, chosen)
+    layout = packing.lay_out(firsts, starts, columns, packing.shared_out(draft, cut.lanes, len(chosen)))
+    work = budget.work(cfg, layout, starts, firsts, columns, read)
+    kind, views = Kind(cfg, layout.rows, prefix > 0, spread), views_of(view, tuple(grid.terms))
+    return Plan(kind, layout, terms, tuple(grid.terms), views, cut.examples, work, chosen)
 
 
-def check_terms(terms: Mapping[str, Terms], cfg: TransformerConfig, view: View | None, n: int, columns: int) -> None:
-    """Raise `InputError` for a node that is not there, which would patch nothing."""
-    for name, t in terms.items():
-        sizes = {"head": cfg.n_groups if "G" in site_of(name, cfg).shape.split() else cfg.n_heads, "neuron": cfg.d_mlp}
-        axis = unit_axis(site_of(name, cfg)) or ("coordinate" if view is not None else "")
-        here = t.first < t.stop
-        if not axis and (t.unit[here] != ALL).any():
-            raise InputError(f"{name!r} has no units, so unit = {t.unit[here].max()} says nothing without a view")
-        units = view.size if axis == "coordinate" and view is not None else sizes.get(axis, 1)
-        for what, index, size in (
-            (axis or "unit", t.unit, units), ("position", t.position, columns), ("source", t.source, columns)
-        ):  # fmt: skip
-            if index[here].max(initial=ALL) >= size:
-                raise InputError(f"{name!r}: {what} {index[here].max()} is beyond the last, {size - 1}")
-        if t.position.shape[2] not in (1, n):
-            raise InputError(f"{name!r}: positions for {t.position.shape[2]} examples, the prompts are {n}")
+def views_of(view: View | None, sites: Sequence[str]) -> dict[str, View] | None:
+    """The view of each patched site, the streams' as "stream", counted as it is.
 
-
-def check_source(
-    source: Mapping[str, Any], sites: Sequence[str], cfg: TransformerConfig, n: int, columns: int
-) -> None:
-    """Raise `InputError` where a source lacks a patched site, or has it in another shape."""
-    for name in sites:
-        want = shape(site_of(name, cfg), cfg, n, columns)
-        if name not in source:
-            raise InputError(f"source has no {name!r}, which is patched; it has {sorted(source)}")
-        if tuple(np.shape(source[name])) != want:
-            raise InputError(f"source of {name!r} is {np.shape(source[name])}, the site is {want}")
-
-
-def width_of(site: str, cfg: TransformerConfig) -> int:
-    """The length of a site's last axis, which a view speaks of; 0 where that is no vector."""
-    return {"D": cfg.d_model, "E": cfg.d_head, "M": cfg.d_mlp}.get(site_of(site, cfg).shape.split()[-1], 0)
+    Raises:
+      InputError: a view by layer of the stream both before and after layers, which are the same places.
+    """
+    if view is None:
+        return None
+    if view.by_layer and all(site in sites for site in STREAMS):
+        raise InputError(
+            f"a view by layer says two things of one place where {STREAMS[0]!r} and {STREAMS[1]!r} are patched: ask for one"
+        )
+    found = dict.fromkeys((site for site in sites if site not in STREAMS), view)
+    if STREAMS[1] in sites:
+        return found | {STREAM: one_place_later(view)}
+    return found | ({STREAM: view} if STREAMS[0] in sites else {})
 
 
 def on_stream(terms: Mapping[str, Terms]) -> dict[str, Terms]:

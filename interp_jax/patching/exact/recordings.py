@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from interp_jax import taps
 from interp_jax.models.attention import take
 from interp_jax.models.transformer import Params, TransformerConfig
+from interp_jax.patching.exact.nodes import LOOKS
 from interp_jax.patching.prompts import Input, Prompts, stream
 
 
@@ -50,9 +51,20 @@ def record_source(
     return taps.record(stream, tuple(sites))(params, given, cfg, prompts)[1]
 
 
-def mean_source(acts: Mapping[str, Array], like: int) -> dict[str, Array]:
-    """The mean of a reference set's activations over its examples, for every one of `like` examples: mean ablation."""
-    return {site: jnp.broadcast_to(a.mean(1, keepdims=True), (len(a), like, *a.shape[2:])) for site, a in acts.items()}
+def mean_source(acts: Mapping[str, Array], like: int, positions: Int[Array, "#B P"] | None = None) -> dict[str, Array]:
+    """The mean of a reference set's activations over its examples, for every one of `like` examples: mean ablation.
+
+    `positions` are those of the reference set: what stands on its padding (-1) does not count; where all do not, 0 stands.
+    """
+    return {site: jnp.repeat(_mean(a, site, positions), like, 1) for site, a in acts.items()}
+
+
+def _mean(a: Float[Array, "L B ..."], site: str, positions: Array | None) -> Float[Array, "L 1 ..."]:
+    if positions is None:
+        return a.mean(1, keepdims=True)
+    axis = 3 if site in LOOKS else 2  # of a pattern [L B H Q K] the rows that look
+    real = jnp.expand_dims(positions >= 0, [i for i in range(a.ndim) if i not in (1, axis)])
+    return jnp.where(real, a, 0).sum(1, keepdims=True) / jnp.maximum(real.sum(1, keepdims=True), 1)
 
 
 def zero_source(acts: Mapping[str, Array]) -> dict[str, Array]:

@@ -84,12 +84,39 @@ def features(
     return View(encode, decode, data, by_layer, size)
 
 
-def check_view(view: View | None, width: int, site: str) -> None:
-    """Raise `InputError` where a subspace does not have the width of a site's activations."""
-    if view is not None and not width:
+def one_place_later(view: View) -> View:
+    """A view by layer for the stream counted from before the first layer: after layer l is place l + 1."""
+    return view.replace(data=jax.tree.map(lambda d: jnp.concatenate([d[:1], d]), view.data)) if view.by_layer else view
+
+
+def check_view(view: View | None, width: int, site: str, n_layers: int) -> None:
+    """Raise `InputError` where a view does not fit a site's activations of this width, or the model's layers."""
+    if view is None:
+        return
+    if not width:
         raise InputError(f"{site!r} is no vector: it has no directions")
-    if view is not None and view.encode is _coordinates and view.data.shape[-2] != width:
+    if view.encode is _coordinates and view.data.shape[-2] != width:
         raise InputError(f"the basis has {view.data.shape[-2]} rows; {site!r} has width {width}")
+    leaves = jax.tree.leaves(view.data)
+    if view.by_layer and (bad := [np.shape(leaf) for leaf in leaves if np.shape(leaf)[:1] != (n_layers,)]):
+        raise InputError(f"a view by layer has data of shape {bad[0]}; the model has {n_layers} layers")
+    x = jax.ShapeDtypeStruct((1, width), jnp.float32)
+    try:
+        coordinates, back = jax.eval_shape(_there_and_back, view, x)
+    except (TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"the view cannot encode {site!r}, of width {width}, and decode it: {reason}") from error
+    if coordinates.shape != (1, view.size) or back.shape != x.shape:
+        raise InputError(
+            f"the view makes {coordinates.shape[1:]} of {site!r}, of width {width}, and {back.shape[1:]} of that again: "
+            f"its size is {view.size}"
+        )
+
+
+def _there_and_back(view: View, x: Array) -> tuple[Array, Array]:
+    data = view.at(0)
+    coordinates = view.encode(data, x)
+    return coordinates, view.decode(data, coordinates)
 
 
 def _coordinates(basis: Array, x: Array) -> Array:

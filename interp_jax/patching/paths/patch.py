@@ -2,7 +2,7 @@
 2023, "Localizing model behavior with path patching").
 
 A sender is a head or an MLP whose output is that of the source run. A receiver is the query, key or value input of a head, the
-input of an MLP, or the logits. In between, as `between` says,
+input of an MLP, the stream at one place, or the logits. In between, as `between` says,
 
     "nothing"    the direct path alone: what the receiver reads changes by what the sender's own output changes
     "mlps"       MLPs in between are computed anew, attention stays as it was
@@ -13,9 +13,10 @@ and all else that the receiver reads is the base run's. After the receiver, as `
 
     Δ = sender(source) - sender(base), carried to layer l;   value = project(norm(stream[l] + Δ));   base run with that value
 
-Receivers are taken one by one ("each"), or all that are after the sender "together": the base run with what each of them hears
-in its place, such as the keys of all later heads. Where several heads do the same work, no single path shows what all of them
-do. All pairs of heads are one program; a receiver that is not after its sender has the base run's metric.
+Receivers are taken one by one ("each"), or those that are named, or all that are after the sender "together": the base run
+with what each of them hears in its place, such as the queries of three heads, or the keys of all later ones. Where several
+heads do the same work, no single path shows what all of them do. All pairs of heads are one program; a receiver that is not
+after its sender has the base run's metric.
 """
 
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ from interp_jax.patching.exact.plan import MEMORY, chunks, rows_of
 from interp_jax.patching.metrics import Metric, check_finite
 from interp_jax.patching.paths.plan import PathPlan, path_steps, plan_paths
 from interp_jax.patching.paths.program import run_path_step
-from interp_jax.patching.paths.routes import Route, Sender, Senders, check_request, grid_of, route_of
+from interp_jax.patching.paths.routes import Receivers, Route, Sender, Senders, check_request, grid_of, route_of
 from interp_jax.patching.paths.senders import Paths, carry, record_run
 from interp_jax.patching.prompts import DENOISING, Prompts, check_question, ordered, roles
 from interp_jax.train.population import pad_members, population
@@ -61,7 +62,7 @@ def patch_paths(
     direction: str = DENOISING,
     between: str = "nothing",
     onward: str = "all",
-    receivers: str = "each",
+    receivers: Receivers = "each",
     memory: float = MEMORY,
     devices: Sequence[jax.Device] | None = None,
 ) -> Patched:
@@ -73,33 +74,37 @@ def patch_paths(
       cfg: of the model.
       prompts: clean and corrupted ones.
       senders: heads and MLPs, such as `every_head(cfg)`.
-      receiver: "q", "k", "v" of every head (of k and v: key/value head), "mlp" of every layer, or "logits".
+      receiver: "q", "k", "v" of every head (of k and v: key/value head), "mlp" of every layer, the stream of every layer at
+        "resid_pre", "resid_mid" or "resid_post", or "logits".
       metric: one number per example.
       direction: "denoising": senders speak as in the clean run; "noising": as in the corrupted one.
       between: "nothing", "mlps" or "all" of what lies between is computed anew.
       onward: "all" of what lies after the receiver is computed anew, or it speaks to the logits "direct".
-      receivers: "each" by itself, or all that are after the sender "together".
-      memory: bytes for a step's activations.
+      receivers: "each" by itself, all that are after the sender "together", or a list of (layer, head), of MLPs (layer, None),
+        which hear together.
+      memory: bytes that activations may take, recorded ones and those of a step.
       devices: those to spread the steps over.
 
     Raises:
       InputError: post-norms, where the stream is no sum; an unknown word, or a sender or receiver that the model lacks.
     """
-    words = {"receiver": receiver, "receivers": receivers, "between": between, "onward": onward}
+    how = receivers if isinstance(receivers, str) else "together"
+    words = {"receiver": receiver, "receivers": how, "between": between, "onward": onward}
     check_request(cfg, senders, words)
     check_question(params, cfg, prompts, metric)
     route = route_of(cfg, words)
-    plan = plan_paths(params, route, receiver, senders, prompts, metric, memory, devices)
+    plan = plan_paths(params, route, receiver, senders, prompts, metric, memory, devices, receivers)
     found = []
     for examples in chunks(len(prompts.at), plan.examples):
         some = jax.tree.map(partial(rows_of, examples), (prompts, metric))
         found.append(_patch_some(params, plan, *some, direction))
     values, base, other = (np.concatenate(parts, -1)[..., : len(prompts.at)] for parts in zip(*found, strict=True))
     clean, corrupted = ordered(base, other, direction)
+    grid = grid_of(route, receiver, senders)
+    values = values.reshape(*grid.shape, -1)
     for each in (clean, corrupted, values):
         check_finite(each, metric.name)
-    grid = grid_of(route, receiver, senders)
-    return Patched(grid, values.reshape(*grid.shape, -1), clean, corrupted, direction, metric.name, plan.work)
+    return Patched(grid, values, clean, corrupted, direction, metric.name, plan.work)
 
 
 def _patch_some(
@@ -109,7 +114,7 @@ def _patch_some(
     given, others = roles(prompts, direction)
     base, own, base_metric = record_run(params, given, plan.route.cfg, prompts, metric)
     _, other, other_metric = record_run(params, others, plan.route.cfg, prompts, metric)
-    paths = Paths(Shared(params, base, prompts.positions, prompts.at, {}, metric), own, other, None)
+    paths = Paths(Shared(params, base, prompts.positions, prompts.at, {}, metric), own, other, None, plan.listeners)
     n_senders = sum(len(batch.senders.layer) for batch in plan.batches)
     found = np.tile(np.asarray(base_metric), (n_senders, plan.n_receivers, 1))
     for batch in plan.batches:

@@ -41,23 +41,25 @@ def run_pair(
     """The metric of one pair, whose receiver lies in layer `first`, or whose receivers begin there."""
     cfg, shared = route.cfg, paths.shared
     change = change_by(cfg, paths, index, sender)
-    if route.receiver == "logits":
-        final = shared.base.final[:, None] + change(cfg.n_layers, shared.at[:, None])
+    start, kind = jnp.zeros(1, jnp.int32), Kind(cfg, shared.base.streams.shape[2], False, False)
+    if route.receiver == "logits" or (route.receiver in ("stream", "mid") and route.onward == "direct"):
+        final = shared.base.final[:, None] + change(first, shared.at[:, None])
+    elif route.receiver == "stream":
+        x = at_layer(shared.base.streams, first) + change(first, jnp.arange(kind.rows)[None])
+        final = propagate(kind, shared, start, first, x, {})
     elif route.onward == "direct":
         final = shared.base.final[:, None] + spoken(route, first, way, paths, change, to)
     else:
         put = partial(hear, route, first, way, paths, change, to)
-        names = WAYS if route.receiver == "heads" else ("mlp",)
+        names = WAYS if route.receiver == "heads" else (route.receiver,)
         patches = {site_of(name): partial(put, name) for name in names}
-        kind = Kind(cfg, shared.base.streams.shape[2], False, False)
-        start, x = jnp.zeros(1, jnp.int32), at_layer(shared.base.streams, first)
-        final = propagate(kind, shared, start, first, x, patches)
+        final = propagate(kind, shared, start, first, at_layer(shared.base.streams, first), patches)
     return read_out(cfg, shared, final)[0]
 
 
 def site_of(name: str) -> str:
     """Where receivers read what they hear."""
-    return "blocks.mlp.in" if name == "mlp" else f"blocks.attn.{name}"
+    return {"mlp": "blocks.mlp.in", "mid": "blocks.resid_mid"}.get(name, f"blocks.attn.{name}")
 
 
 def hear(
@@ -76,13 +78,17 @@ def hear(
     """What is read at a site, with what receivers hear in its place where they are."""
 
     def heard(x: Array) -> Array:
+        if name == "mid":
+            return x + change(layer, here.column)
+        listens = at_layer(paths.listeners, layer)
         if name == "mlp":
-            return heard_by_mlp(route, layer, paths, change, here.column).astype(x.dtype)
+            value = heard_by_mlp(route, layer, paths, change, here.column).astype(x.dtype)
+            return jnp.where(listens[0], value, x) if route.receivers == "together" else value
         value = heard_by_heads(route, name, layer, paths, change, to, here.column).astype(x.dtype)
-        everyone = route.receivers == "together"
-        return value if everyone else jnp.where((jnp.arange(x.shape[2]) == to)[:, None], value, x)
+        mine = listens[: x.shape[2]] if route.receivers == "together" else jnp.arange(x.shape[2]) == to
+        return jnp.where(mine[:, None], value, x)
 
-    mine = True if name == "mlp" else way == WAYS.index(name)
+    mine = way == WAYS.index(name) if name in WAYS else True
     there = (layer >= first) if route.receivers == "together" else (layer == first)
     return jax.lax.cond(there & mine, heard, lambda x: x, x)
 

@@ -74,7 +74,9 @@ def said_by_heads(route: Route, way: str, layer: Any, paths: Paths, change: Chan
     if way == "k":
         del edits[key_site(cfg)]
     edits |= {f"blocks.attn.{way}": lambda x, _: value}
-    edits |= {"blocks.attn.z": lambda x, _: x - _slice(z, part.head, part.n_heads, 2)}
+    edits |= {
+        "blocks.attn.z": lambda x, _: heard_in(route, way, layer, paths, x - _slice(z, part.head, part.n_heads, 2))
+    }
     weights, data = layer_of(cfg, paths, layer)
     x_qk, x_v = inputs(cfg, paths, weights, data, layer, everywhere)
     heads = dataclasses.replace(cfg, n_heads=part.n_heads, n_kv_heads=part.n_groups)
@@ -87,13 +89,23 @@ def said_by_heads(route: Route, way: str, layer: Any, paths: Paths, change: Chan
     return transformer.normalise(weights, mixed, cfg, "ln1_post") - take(at_layer(paths.own.attn, layer), at)
 
 
+def heard_in(route: Route, way: str, layer: Any, paths: Paths, z: Float[Array, "B N H E"]) -> Float[Array, "B N H E"]:
+    """What changes in heads' mixes, of those that listen where several do together."""
+    if route.receivers != "together":
+        return z
+    shared_by = 1 if way == "q" else route.cfg.n_heads // route.cfg.n_groups
+    listens = at_layer(paths.listeners, layer)[: route.cfg.n_heads // shared_by]
+    return jnp.where(jnp.repeat(listens, shared_by)[:, None], z, 0)
+
+
 def said_by_mlp(route: Route, layer: Any, paths: Paths, change: Change) -> Float[Array, "B 1 D"]:
     """By how much the output of a layer's MLP changes at the measured column."""
     cfg, at = route.cfg, paths.shared.at[:, None]
     weights, _ = layer_of(cfg, paths, layer)
     out = transformer.mlp(weights["mlp"], heard_by_mlp(route, layer, paths, change, at), cfg)
     out = transformer.normalise(weights, out, cfg, "ln2_post") if cfg.placement == "sandwich" else out
-    return out - take(at_layer(paths.own.mlp, layer), at)
+    said = out - take(at_layer(paths.own.mlp, layer), at)
+    return jnp.where(at_layer(paths.listeners, layer)[0], said, 0) if route.receivers == "together" else said
 
 
 def layer_of(cfg: TransformerConfig, paths: Paths, layer: Any) -> tuple[Params, LayerData]:

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
 from interp_jax import taps
 from interp_jax.models import transformer
@@ -40,13 +41,15 @@ class Paths(NamedTuple):
     """What all pairs read: the base run, what was said in it and in the source run, and by how much streams change.
 
     `carried` has what each sender changes in the stream before each layer (before its MLP, where MLPs receive) and after
-    the last; None where it is what the sender itself said.
+    the last; None where it is what the sender itself said. `listeners` says which heads (key/value heads, MLPs) hear where
+    several do together.
     """
 
     shared: Shared
     own: Outputs
     other: Outputs
     carried: Float[Array, "N Z B P D"] | None
+    listeners: Bool[Array | np.ndarray, "L H"]
 
 
 Change = Callable[

@@ -4,7 +4,7 @@
     carried            layers computed anew up to the last receiver, at all P columns; once for each sender
     heard              2 D E of a row and of each head that receives; MLPs' inputs are not multiplied
     onward "all"       layers from the receiver's on at all columns, as of the grid's cell that patches what it reads
-    onward "direct"    what the receivers say at the measured column: their looks and W_O, or the MLP
+    onward "direct"    what the receivers say at the measured column: their looks and W_O, or the MLP; a stream is said as it is
     logits             one row
 
 `cone` is the sum of these for every pair of which one is after the other. `done` is what the programs run: empty places too,
@@ -16,14 +16,14 @@ and MLP, the logits.
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from interp_jax.models.transformer import TransformerConfig
 from interp_jax.patching.exact import budget
 from interp_jax.patching.exact.packing import Layout
 from interp_jax.patching.paths.routes import MLP, Ends, Route, Senders, units
 
-OF_ALL_ROWS = ("k", "v")  # what other rows read than the measured one
+OF_ALL_ROWS = ("k", "v", "resid_pre", "resid_post")  # what other rows read than the measured one
 
 
 class Prices(NamedTuple):
@@ -41,15 +41,24 @@ class Prices(NamedTuple):
 
 
 def path_work(
-    route: Route, receiver: str, senders: Senders, ends: Ends, layout: Layout | None, columns: int, read: int
+    route: Route,
+    receiver: str,
+    senders: Senders,
+    ends: Ends,
+    layout: Layout | None,
+    columns: int,
+    read: int,
+    listeners: Bool[np.ndarray, "L H"],
 ) -> budget.Work:
     """Arithmetic of some senders' pairs, of prompts of P columns and a metric that reads so many logits.
 
-    `layout` is that of the pairs, None where there are none.
+    `layout` is that of the pairs, None where there are none; `listeners` those of a layer that hear together.
     """
     parts = [] if route.between == "nothing" else [carried(route, senders, ends, columns)]
     if layout is not None:
-        parts += [heard(route, receiver, senders, ends, layout, columns), onward(route, ends, layout, columns, read)]
+        listening = listeners[:, : units(route.cfg, receiver)].mean(1)
+        parts += [heard(route, receiver, senders, ends, layout, columns, listening)]
+        parts += [onward(route, ends, layout, columns, read)]
     return budget.Work(*(float(sum(part)) for part in zip(*parts, strict=True)) if parts else (0.0, 0.0))
 
 
@@ -74,8 +83,16 @@ def carried(route: Route, senders: Senders, ends: Ends, columns: int) -> budget.
     return budget.Work((delta + columns * done).sum(), (is_head * delta + columns * cone)[sent].sum())
 
 
-def heard(route: Route, receiver: str, senders: Senders, ends: Ends, layout: Layout, columns: int) -> budget.Work:
-    """Of what receivers make of it."""
+def heard(
+    route: Route,
+    receiver: str,
+    senders: Senders,
+    ends: Ends,
+    layout: Layout,
+    columns: int,
+    listening: Float[np.ndarray, " L"],
+) -> budget.Work:
+    """Of what receivers make of it; `listening` is the share of a layer that hears, where several do together."""
     price = prices(route, receiver, columns)
 
     def in_layers(values: Float[np.ndarray, " Z"], first: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
@@ -83,7 +100,8 @@ def heard(route: Route, receiver: str, senders: Senders, ends: Ends, layout: Lay
 
     done = layout.cell.shape[1] * in_layers(price.delta * price.rows + price.listen, layout.first_layer).sum()
     delta = price.delta * (price.rows[ends.layer] * (senders.head != MLP)[ends.sender]).sum()
-    return budget.Work(done, delta + in_layers(price.listen, ends.layer).sum())
+    share = np.append(listening, 1.0) if route.receivers == "together" else 1.0
+    return budget.Work(done, delta + in_layers(price.listen * share, ends.layer).sum())
 
 
 def onward(route: Route, ends: Ends, layout: Layout, columns: int, read: int) -> budget.Work:
@@ -97,8 +115,8 @@ def onward(route: Route, ends: Ends, layout: Layout, columns: int, read: int) ->
 def prices(route: Route, receiver: str, columns: int) -> Prices:
     """Of hearing, layer by layer."""
     cfg, rows = route.cfg, np.full(route.cfg.n_layers + 1, float(columns))
-    rows[cfg.n_layers] = 1
-    if receiver not in OF_ALL_ROWS:
+    rows[cfg.n_layers] = columns if route.receiver == "stream" else 1
+    if receiver not in OF_ALL_ROWS or (route.receiver == "stream" and route.onward == "direct"):
         rows[0 if route.onward == "direct" else cfg.n_layers - 1 :] = 1
     speech = speaking(route, receiver, columns) if route.onward == "direct" else 0.0
     heads = units(cfg, receiver) if route.receivers == "together" else 1

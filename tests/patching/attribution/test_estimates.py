@@ -165,3 +165,25 @@ def test_bad_input_is_named(change, words):
     params, prompts = contrast(LINEAR, jnp.float32)
     with pytest.raises(InputError, match=words):
         attribute(params, LINEAR, **{"prompts": prompts, "metric": METRIC} | change)
+
+
+def rooted(logits, _):
+    return jnp.sqrt(jnp.maximum(logits[:, 0] * jnp.array([1.0, 0.0, 1.0, 1.0])[: len(logits)], 0))
+
+
+def halved(logits, _):
+    return logits[:, 0] * jnp.array([1.0, jnp.nan, 1.0, 1.0])[: len(logits)]
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (halved, "metric 'mine' is nan on example 1"),
+        (rooted, "effects at 'blocks.attn.z' are not finite on example 1"),
+    ],
+)
+def test_what_is_not_finite_names_its_example(function, words):
+    """A metric, or its gradient alone: that of a root at 0."""
+    params, prompts = contrast(LINEAR, jnp.float32)
+    with pytest.raises(InputError, match=words):
+        attribute(params, LINEAR, prompts, metrics.custom("mine", function), sites="blocks.attn.z")

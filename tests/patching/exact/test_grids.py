@@ -51,6 +51,7 @@ def prompts(cfg, padded=False, columns=P):
     return prompts_of(clean, corrupted, positions)
 
 
+TIGHT = 2e4  # bytes: one example of these models, a lane at a time
 METRIC = metrics.logit_difference(np.array([1, 2]), np.array([[3, 4], [0, 5]]))
 
 
@@ -156,6 +157,92 @@ def test_a_subspace_and_features():
             assert np.abs(got[:, :, i].reshape(want.shape) - want).max() <= 1e-10
 
 
+def part_of_layer(basis):
+    """What a patch of subspaces [L D N] does: the part of the difference that lies in the layer's."""
+
+    def change(x, source, mask, layer):
+        own = jnp.asarray(basis)[layer]
+        return jnp.where(mask, x + (source - x) @ own @ own.T, x)
+
+    return change
+
+
+@pytest.mark.parametrize("site", ["blocks.resid_pre", "blocks.resid_post", "blocks.attn.z", "blocks.mlp.post"])
+@pytest.mark.parametrize("window", [1, 2])
+def test_subspaces_of_each_layer_at_every_kind_of_site(site, window):
+    """The stream after a layer, heads and neurons too: each layer has a basis of its own."""
+    cfg = MODELS["mlp"]
+    width = {"blocks.attn.z": cfg.d_head, "blocks.mlp.post": cfg.d_mlp}.get(site, cfg.d_model)
+    basis = np.linalg.qr(np.random.default_rng(3).normal(size=(cfg.n_layers, width, 2)))[0]
+    over = ("layer", "head") if site == "blocks.attn.z" else ("layer", "position")
+    grid = each(site, cfg, P, over=over, window=window)
+    with jax.enable_x64(True):
+        got = patch_grid(model(cfg), cfg, prompts(cfg), grid, METRIC, view=views.subspace(basis)).metric
+        want = naive_grid(model(cfg), cfg, prompts(cfg), grid, METRIC, change=part_of_layer(basis))
+    assert np.abs(got.reshape(want.shape) - want).max() <= 1e-10
+    assert np.ptp(want, axis=0).max() > 1e-3
+
+
+def test_a_direction_is_a_subspace_of_one_dimension():
+    cfg = MODELS["mlp"]
+    vector = np.random.default_rng(3).normal(size=(cfg.n_layers, cfg.d_model))
+    grid = each("blocks.resid_mid", cfg, P)
+    with jax.enable_x64(True):
+        got = patch_grid(model(cfg), cfg, prompts(cfg), grid, METRIC, view=views.direction(vector)).metric
+        unit = (vector / np.linalg.norm(vector, axis=1, keepdims=True))[..., None]
+        want = naive_grid(model(cfg), cfg, prompts(cfg), grid, METRIC, change=part_of_layer(unit))
+    assert np.abs(got.reshape(want.shape) - want).max() <= 1e-10
+
+
+def relu_features(data, x):
+    return jax.nn.relu(x @ data["W_enc"].astype(x.dtype) + data["b"].astype(x.dtype))
+
+
+def weighted_features(data, c):
+    return c @ data["W_dec"].astype(c.dtype)
+
+
+@pytest.mark.parametrize("by_layer", [False, True])
+def test_features_of_a_dictionary_that_is_not_linear(by_layer):
+    """Only the named feature's activation is the source's; what the dictionary does not reconstruct stays."""
+    cfg, rng = MODELS["mlp"], np.random.default_rng(3)
+    lead = (cfg.n_layers,) if by_layer else ()
+    data = {"W_enc": rng.normal(size=(*lead, cfg.d_model, 7)), "W_dec": rng.normal(size=(*lead, 7, cfg.d_model))}
+    data["b"] = rng.normal(size=(*lead, 7))
+    view = views.features(relu_features, weighted_features, data, 7, by_layer)
+    grid = each("blocks.resid_post", cfg, P, over=("layer", "coordinate"), n_coordinates=7)
+
+    def change(x, source, mask, layer, feature):
+        own = jax.tree.map(lambda d: jnp.asarray(d)[layer] if by_layer else jnp.asarray(d), data)
+        difference = relu_features(own, source)[..., feature] - relu_features(own, x)[..., feature]
+        return jnp.where(mask, x + difference[..., None] * own["W_dec"][feature], x)
+
+    with jax.enable_x64(True):
+        got = patch_grid(model(cfg), cfg, prompts(cfg), grid, METRIC, view=view).metric
+        for i in range(7):
+            terms = {s: Terms(*(a[i::7] for a in t)) for s, t in grid.terms.items()}
+            terms = {s: t._replace(unit=np.full_like(t.unit, -1)) for s, t in terms.items()}
+            one = partial(change, feature=i)
+            want = naive_grid(model(cfg), cfg, prompts(cfg), grid._replace(terms=terms), METRIC, change=one)
+            assert np.abs(got[:, i].reshape(want.shape) - want).max() <= 1e-10
+
+
+def test_neurons_along_an_axis():
+    cfg = MODELS["mlp"]
+    check(cfg, each("blocks.mlp.post", cfg, P, over=("layer", "neuron")))
+
+
+def test_one_device_gives_what_four_do():
+    """Spread over devices, of which none is idle as long as there are lanes: here three, in one layer."""
+    cfg = MODELS["mlp"]
+    params, seen = model(cfg, jnp.float32), prompts(cfg)
+    assert len(jax.devices()) == 4
+    for grid in (each("blocks.resid_pre", cfg, P), each("blocks.resid_pre", cfg, P, layers=(1,))):
+        one, four = (patch_grid(params, cfg, seen, grid, METRIC, devices=jax.devices()[:n]).metric for n in (1, 4))
+        assert np.allclose(one, four, atol=1e-6)
+    assert len(plan_grid(params, cfg, seen, grid, METRIC).layout.cell) == 3
+
+
 def test_no_patch_changes_nothing_and_all_patches_give_the_other_run():
     cfg = MODELS["gated, windowed, scaled rotary"]
     with jax.enable_x64(True):
@@ -197,9 +284,9 @@ def test_cut_to_fit_and_compiled_once(compilations):
     assert not names
     assert np.array_equal(again.metric, whole.metric)
     assert not np.array_equal(other.metric, whole.metric)
-    plan = plan_grid(params, cfg, seen, grid, METRIC, memory=9e3)
+    plan = plan_grid(params, cfg, seen, grid, METRIC, memory=TIGHT)
     assert plan.examples == 1 and plan.layout.cell.shape[1] == 1
-    assert np.allclose(patch_grid(params, cfg, seen, grid, METRIC, memory=9e3).metric, whole.metric, atol=1e-5)
+    assert np.allclose(patch_grid(params, cfg, seen, grid, METRIC, memory=TIGHT).metric, whole.metric, atol=1e-5)
 
 
 def test_places_of_each_example_are_cut_with_it():
@@ -208,8 +295,8 @@ def test_places_of_each_example_are_cut_with_it():
     places = {"first": [0, 2], "second": [4, 1]}
     grid = each("blocks.resid_pre", cfg, P, positions=places)
     whole = patch_grid(params, cfg, seen, grid, METRIC).metric
-    assert plan_grid(params, cfg, seen, grid, METRIC, memory=2e4).examples == 1
-    assert np.allclose(patch_grid(params, cfg, seen, grid, METRIC, memory=2e4).metric, whole, atol=1e-5)
+    assert plan_grid(params, cfg, seen, grid, METRIC, memory=TIGHT).examples == 1
+    assert np.allclose(patch_grid(params, cfg, seen, grid, METRIC, memory=TIGHT).metric, whole, atol=1e-5)
     assert not np.allclose(whole[..., 0, :], whole[..., 1, :], atol=1e-3)
 
 
@@ -224,6 +311,18 @@ def test_other_sources():
             want = naive_grid(params, cfg, seen, grid, METRIC, source=source)
             assert np.abs(got.metric.reshape(want.shape) - want).max() <= 1e-10
     assert np.allclose(mean_source(acts, B)["blocks.attn.z"][:, 0], np.mean(acts["blocks.attn.z"], 1))
+
+
+def test_padding_is_no_part_of_a_mean():
+    cfg = MODELS["mlp"]
+    seen, sites = prompts(cfg, padded=True), ("blocks.attn.z", "blocks.attn.pattern")
+    acts = record_source(model(cfg, jnp.float32), Input(seen.clean, None), cfg, seen, sites)
+    mean = mean_source(acts, 3, seen.positions)
+    z, pattern = (np.asarray(mean[site]) for site in sites)
+    assert z.shape[1] == pattern.shape[1] == 3
+    assert np.allclose(z[:, 0, :2], acts["blocks.attn.z"][:, 0, :2], atol=1e-6)  # the second example's padding
+    assert np.allclose(z[:, 1, 2:], acts["blocks.attn.z"][:, :, 2:].mean(1), atol=1e-6)
+    assert np.allclose(pattern[:, 0, :, :2], acts["blocks.attn.pattern"][:, 0, :, :2], atol=1e-6)
 
 
 def test_few_operations_are_wasted():
@@ -248,15 +347,52 @@ ERRORS = {
     "positions for 3 examples": lambda cfg: run_sets(cfg, Node("blocks.mlp.out", 0, [0, 1, 2])),
     "source has no 'blocks.resid_pre'": lambda cfg: run(cfg, source={"blocks.attn.z": np.zeros(3)}),
     r"source of 'blocks.resid_pre' is \(3,\)": lambda cfg: run(cfg, source={"blocks.resid_pre": np.zeros(3)}),
-    "needs about .* MB, more than memory": lambda cfg: run(cfg, memory=10.0),
+    "needs about .* MB, .* for what is recorded, more than memory": lambda cfg: run(cfg, memory=10.0),
     "direction = 'denoise'.*denoising": lambda cfg: run(cfg, direction="denoise"),
     "reads token 99 of example 1": lambda cfg: run(cfg, metric=metrics.probability(np.array([1, 99]))),
     "the basis has 5 rows; 'blocks.resid_pre' has width 12": lambda cfg: run(cfg, view=views.subspace(np.eye(5, 2))),
+    "a view by layer has data of shape .2, 12, 3.; the model has 3 layers": lambda cfg: run(
+        cfg, view=views.subspace(np.linalg.qr(np.ones((2, 12, 3)) + np.eye(12, 3))[0])
+    ),
+    "two things of one place": lambda cfg: run_at(
+        cfg,
+        [Node("blocks.resid_pre", 1), Node("blocks.resid_post", 1)],
+        views.subspace(np.tile(np.eye(12, 3), (3, 1, 1))),
+    ),
+    "the view cannot encode 'blocks.resid_pre', of width 12": lambda cfg: run(
+        cfg, view=views.features(relu_features, weighted_features, {"W_enc": np.ones((5, 7)), "b": np.ones(7)}, 7)
+    ),
+    "its size is 6": lambda cfg: run(
+        cfg,
+        view=views.features(
+            relu_features,
+            weighted_features,
+            {"W_enc": np.ones((12, 7)), "b": np.ones(7), "W_dec": np.ones((7, 12))},
+            6,
+        ),
+    ),
+    "has no axis 'coordinate'": lambda cfg: each(
+        "blocks.attn.z", cfg, P, over=("layer", "head", "coordinate"), n_coordinates=2
+    ),
+    "neurons or coordinates": lambda cfg: each(
+        "blocks.mlp.post", cfg, P, over=("layer", "neuron", "coordinate"), n_coordinates=2
+    ),
+    "2 labels for 1 sets": lambda cfg: at_once([[Node("blocks.mlp.out", 0)]], cfg, labels=("a", "b")),
+    "other values for 'blocks.resid_pre' than": lambda cfg: run_at(
+        cfg,
+        [Node("blocks.resid_pre", 1), Node("blocks.resid_post", 1)],
+        source={"blocks.resid_pre": np.zeros((3, B, P, 12)), "blocks.resid_post": np.ones((3, B, P, 12))},
+    ),
     "off orthonormal": lambda cfg: views.subspace(np.ones((12, 2))),
     "position by position": lambda cfg: prompts_of(np.zeros((2, 4)), np.zeros((2, 5))),
     "data of 3 examples": lambda cfg: run(cfg, metric=metrics.probability(np.array([1, 2, 3]))),
     "is nan on example 1": lambda cfg: run(cfg, metric=metrics.custom("half", half)),
 }
+
+
+def run_at(cfg, nodes, view=None, source=None):
+    grid = at_once([nodes], cfg)
+    return patch_grid(model(cfg, jnp.float32), cfg, prompts(cfg), grid, METRIC, view=view, source=source)
 
 
 def run_sets(cfg, node):

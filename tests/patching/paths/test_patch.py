@@ -15,6 +15,8 @@ from interp_jax.patching.paths.patch import Sender, every_head, every_mlp, patch
 from tests.patching.exact.test_grids import METRIC, MODELS, B, model, prompts
 
 SITES = {"q": "blocks.attn.q", "k": "blocks.attn.k", "v": "blocks.attn.v", "mlp": "blocks.mlp.in", "logits": "logits"}
+STREAMS = ("resid_pre", "resid_mid", "resid_post")
+SITES |= {name: f"blocks.{name}" for name in STREAMS}
 NO_HEAD = TOGETHER = -1
 
 
@@ -76,6 +78,8 @@ def naive_stream(params, cfg, seen, heard, where, receiver, onward):
         return jnp.where(mine, value[layer], x)
 
     def free(kind, layer):
+        if receiver in STREAMS:
+            return jnp.full(cfg.n_heads if kind == "z" else 1, False)
         if receiver == "mlp":
             return jnp.full(cfg.n_heads, False) if kind == "z" else there(layer)[None]
         group = heads // (cfg.n_heads // (cfg.n_heads if receiver == "q" else cfg.n_groups))
@@ -126,6 +130,66 @@ def check(name, receiver, between, onward, senders=None, seen=None, receivers="e
                     moved = max(moved, np.abs(want - got.corrupted).max())
     assert moved > 1e-4
     return got
+
+
+@pytest.mark.parametrize("receiver", STREAMS)
+@pytest.mark.parametrize("onward", ["all", pytest.param("direct", marks=pytest.mark.slow)])
+def test_streams_receive(receiver, onward):
+    got = check("mlp", receiver, "nothing", onward)
+    assert [axis.name for axis in got.grid.axes] == ["sender", "layer"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("receiver", STREAMS)
+@pytest.mark.parametrize("between", ["mlps", "all"])
+def test_streams_receive_what_others_make_of_it(receiver, between):
+    check("sandwich, capped, local layers", receiver, between, "all")
+
+
+@pytest.mark.parametrize("receiver", ["q", pytest.param("v", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("onward", ["all", pytest.param("direct", marks=pytest.mark.slow)])
+def test_heads_that_are_named_hear_together(receiver, onward):
+    """All of them named is "together"; one of them is that one alone; two are a run in which both hear."""
+    cfg = MODELS["sandwich, capped, local layers"]
+    n = cfg.n_heads if receiver == "q" else cfg.n_groups
+    with jax.enable_x64(True):
+        run = partial(
+            patch_paths, model(cfg), cfg, prompts(cfg), every_head(cfg)[::3], receiver, METRIC, onward=onward
+        )
+        each, together = run().metric, run(receivers="together").metric
+        everyone = run(receivers=[(layer, head) for layer in range(3) for head in range(n)]).metric
+        one, two = run(receivers=[(2, 1)]).metric, run(receivers=[(2, 1), (1, 0)]).metric
+        params, seen = model(cfg), prompts(cfg)
+        heard = naive_reading(params, cfg, seen, (0, 0), receiver, "nothing")[1:]
+    assert np.abs(everyone - together).max() <= 1e-10
+    assert np.abs(one - each[:, 2, 1]).max() <= 1e-10
+    assert np.abs(two - one)[0].max() > 1e-4
+    if onward == "all":
+        with jax.enable_x64(True):
+            want = both_hear(params, cfg, seen, heard[0], receiver, ((2, 1), (1, 0)))
+        assert np.abs(two[0] - want).max() <= 1e-10
+
+
+def both_hear(params, cfg, seen, value, receiver, named):
+    """The metric of a run in which the named heads hear `value` [L B P N E]."""
+
+    def receive(x, layer):
+        for at, head in named:
+            x = jnp.where((layer == at) & (jnp.arange(x.shape[2]) == head)[:, None], value[layer], x)
+        return x
+
+    run = lambda tokens: transformer.apply(params, tokens, cfg, seen.positions)
+    logits = taps.edit_with(run, {SITES[receiver]: receive})(seen.corrupted)
+    return METRIC.of(logits[jnp.arange(len(seen.at)), seen.at])
+
+
+def test_mlps_that_are_named_hear_together():
+    cfg = MODELS["mlp"]
+    run = partial(patch_paths, model(cfg, jnp.float32), cfg, prompts(cfg), every_head(cfg)[:2], "mlp", METRIC)
+    for onward in ("all", "direct"):
+        each, one = run(onward=onward), run(receivers=[(1, None)], onward=onward)
+        assert np.allclose(one.metric, each.metric[:, 1], atol=1e-6)
+        assert not np.allclose(run(receivers=[(1, None), (2, None)], onward=onward).metric, one.metric, atol=1e-4)
 
 
 def slow(*values):
@@ -213,6 +277,11 @@ ERRORS = {
     "receivers = 'all': known: each, together": dict(receivers="all"),
     "the model has 3 layers of 4 heads": dict(senders=[Sender(3, 0)]),
     "no senders": dict(senders=[]),
+    "no receivers": dict(receivers=[]),
+    "receiver .1, 4. of 'q': the model has 3 layers of 4": dict(receivers=[(1, 4)]),
+    "receiver = 'logits' has no heads or MLPs to name": dict(receiver="logits", receivers=[(1, 1)]),
+    "a stream hears all that was said before it": dict(receiver="resid_pre", receivers="together"),
+    "nothing lies between attention and MLP": dict(receiver="resid_mid", name="parallel, partial rotary"),
     "norms rescale": dict(name="encoder"),
     "without MLPs": dict(name="attention only", receiver="mlp"),
 }
@@ -226,7 +295,7 @@ def test_errors(message):
     cfg = MODELS[given["name"]]
     with pytest.raises(InputError, match=message):
         patch_paths(
-            {}, cfg, prompts(cfg), given["senders"], given["receiver"], METRIC,
+            model(cfg, jnp.float32), cfg, prompts(cfg), given["senders"], given["receiver"], METRIC,
             between=given["between"], receivers=given["receivers"],
         )  # fmt: skip
 
