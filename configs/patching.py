@@ -5,6 +5,7 @@
 ./launch/local --config configs/patching.py --config.model.path=runs/grow-induction            a model that was grown here
 ./launch/local --config configs/patching.py --config.model.path=~/gpt2 --config.task.name=ioi       published weights
     … --config.task.file=pairs.jsonl     pairs of your own        … --sweep seeds     five draws of the pairs, taken together
+    … --config.task.corruption=noise     Meng's noise, or resample        … --config.source=mean     mean ablation, or zero
 
 Expect, of the circuit: head 0.0 writes the previous token, which the keys of head 1.0 read; each of the two heads, and the path
 from the one into the keys of the other, carries the whole effect. Of the model that `configs/grow.py:induction` grows: the same

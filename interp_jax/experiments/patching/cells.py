@@ -81,3 +81,14 @@ def estimates_of(name: str, effects: Any, places: Places) -> Float[np.ndarray, "
 def at_columns(effects: Any, columns: Int[np.ndarray, " B"]) -> Float[np.ndarray, "L B *units"]:
     """Of effects [L B P …], those at each example's own column."""
     return np.asarray(effects)[:, np.arange(len(columns)), columns]
+
+
+def every_column(places: Places, n_columns: int) -> Int[np.ndarray, "M B"]:
+    """The columns of the plots, each pair's own, and then its other ones in order: with them, all of the P columns.
+
+    A pair of which fewer are left than of others, since two places share a column, has its last one again.
+    """
+    rest = [np.setdiff1d(np.arange(n_columns), own) for own in places.columns.T]
+    most = max(map(len, rest))
+    filled = [np.r_[own, np.full(most - len(own), own[-1] if len(own) else 0)] for own in rest]
+    return np.concatenate([places.columns, np.stack(filled, axis=1).astype(int)])

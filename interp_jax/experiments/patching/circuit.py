@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from interp_jax.experiments.patching.routes import INPUTS
+from interp_jax.experiments.patching.sources import RUN
 from interp_jax.experiments.patching.view import View
 from interp_jax.experiments.subjects.kinds import KIND
 from interp_jax.patching.prompts import DENOISING, DIRECTIONS, NOISING
@@ -93,11 +94,14 @@ def alike(sizes: np.ndarray) -> list[int]:
 def sentence(view: View, chain: Chain | None) -> str:
     """The circuit, with numbers."""
     if not view.is_clear:
-        whole = cell_text(interval(view.clean - view.corrupted))
+        whole = cell_text(interval(view.better_by))
+        above, higher = ("above", "higher") if view.sense > 0 else ("below", "lower")
         return (
-            f"On clean prompts the {view.unit} is not above that on corrupted ones beyond chance (it is higher by {whole}):"
+            f"On clean prompts the {view.unit} is not {above} that on corrupted ones beyond chance (it is {higher} by {whole}):"
             f" {NOTHING}."
         )
+    if not view.has("path_all"):
+        return f"{no_paths(view)} So no circuit is named."
     if chain is None:
         return "No direct path from a head into another carries a part of the effect that is worth the name."
     ways = sorted(WAYS, key=lambda way: way != chain.way)
@@ -108,6 +112,15 @@ def sentence(view: View, chain: Chain | None) -> str:
             f"Head {view.node_name(head)} itself: {both(alone)}; by direct paths into all later heads at once: {paths}."
         )
     return " ".join(found)
+
+
+def no_paths(view: View) -> str:
+    """Why a report has no paths between heads."""
+    if view.config.source != RUN:
+        return "Along paths, heads speak as in the other run, whose activations are not put in here: none is patched."
+    if view.n_layers == 1:
+        return "A model of one layer has no path from a head into another."
+    return "The norms of this model rescale the stream after each layer, so no path is direct."
 
 
 def name_of(view: View, chain: Chain) -> str:
@@ -146,7 +159,10 @@ def as_data(view: View, chain: Chain | None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "model": view.about["name"],
         "task": view.config.task.file or view.config.task.name,
+        "corruption": view.config.task.corruption,
+        "put in": view.config.source,
         "pairs": len(view.clean),
+        "metric": view.config.metric,
         "clean": float(view.clean.mean()),
         "corrupted": float(view.corrupted.mean()),
         "heads": {direction: view.shares(direction, "z").tolist() for direction in DIRECTIONS},

@@ -1,19 +1,39 @@
-"""The blocks of the report that say where: heat maps by layer and position, and by head."""
+"""The blocks of the report that say where: heat maps by layer and position, and by head, with tables of what is strongest."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
 
 from interp_jax.experiments.patching.cells import BY_HEAD, BY_POSITION, TITLES
+from interp_jax.experiments.patching.corruption import RESAMPLE
+from interp_jax.experiments.patching.listing import Cells, listed, strongest
+from interp_jax.experiments.patching.routes import INPUTS
+from interp_jax.experiments.patching.sources import MEAN, RUN, ZERO
 from interp_jax.experiments.patching.view import DONE, View
 from interp_jax.patching.prompts import DENOISING, DIRECTIONS, NOISING
 from interp_jax.results import model_plots, plots
-from interp_jax.results.report import Block, Figure, Section
+from interp_jax.results.report import Block, Figure, Section, TableBlock
 
+SHORT = {"resid_pre": "stream", "attn_out": "attention", "mlp_out": "MLP"}
 SLIGHT = 0.05  # below zero that is not worth a colour of its own
 READ = {
-    DENOISING: "1 is a node that is enough: put into the corrupted run, it brings the whole difference back",
-    NOISING: "1 is a node that is needed: with that of the corrupted run in the clean one, the whole difference is lost",
+    (DENOISING, RUN): "1 is a node that is enough: put into the corrupted run, it brings the whole difference back",
+    (
+        NOISING,
+        RUN,
+    ): "1 is a node that is needed: with that of the corrupted run in the clean one, the whole difference is lost",
+    (DENOISING, MEAN): "1 is a node whose mean over the other clean runs, put into the corrupted one, brings all back",
+    (
+        NOISING,
+        MEAN,
+    ): "1 is a node without which the clean run loses all: it has the mean of the other corrupted runs there",
+    (
+        DENOISING,
+        ZERO,
+    ): "1 is a node without which, with 0 in its place, the corrupted run does what the clean one does",
+    (NOISING, ZERO): "1 is a node without which, with 0 in its place, the clean run loses the whole difference",
 }
 
 
@@ -42,20 +62,34 @@ def position_blocks(view: View) -> list[Block]:
             direction,
             reach,
         )
-        caption = f"{direction.capitalize()}: share of the effect that is {DONE[direction]}. {READ[direction]}."
+        read = READ[direction, view.config.source]
+        caption = f"{direction.capitalize()}: share of the effect that is {DONE[direction]}. {read}."
         blocks.append(Figure(figure, caption))
-    return blocks
+    cells = position_cells(view, names)
+    chosen = strongest(view, cells, view.config.show.nodes)
+    what = f"The {len(chosen)} strongest of {len(cells.names):,} places."
+    return [*blocks, TableBlock(listed(view, cells, chosen, what))]
+
+
+def position_cells(view: View, names: Sequence[str]) -> Cells:
+    """Every cell of these maps."""
+    labels, layers = view.about["positions"], range(view.n_layers)
+    cells = [(f"{SHORT[name]} {layer}", label) for name in names for layer in layers for label in labels]
+    flat = lambda d: np.concatenate([view.effects[d][name].reshape(-1, len(view.clean)) for name in names])
+    return Cells(("layer", "position"), cells, {d: flat(d) for d in DIRECTIONS})
 
 
 def positions_text(view: View) -> str:
     """What stands along the position axis."""
     task = view.config.task
+    own = " They are those of the clean prompt." if task.corruption == RESAMPLE else ""
     if not task.file and task.name == "induction":
         return (
             "Positions are places that each pair has at columns of its own: A, the token that comes again; B, what followed it,"
-            " which is the answer; END, the second A, where the answer is predicted."
+            f" which is the answer; END, the second A, where the answer is predicted.{own}"
         )
-    return "Positions show the token that all clean prompts have there, or the name of a place in brackets or in its stead."
+    named = "Positions show the token that all clean prompts have there, or the name of a place in brackets or in its stead."
+    return named + own
 
 
 def head_blocks(view: View) -> list[Block]:
@@ -79,7 +113,27 @@ def head_blocks(view: View) -> list[Block]:
             blocks.append(
                 Figure(figure, f"{direction.capitalize()}: share of the effect that is {DONE[direction]}, by {unit}.")
             )
-    return blocks
+    cells = input_cells(view)
+    chosen = strongest(view, cells, view.config.show.nodes)
+    what = f"The {len(chosen)} strongest of {len(cells.names):,} inputs of heads; heads' outputs are ranked below."
+    return [*blocks, TableBlock(listed(view, cells, chosen, what))]
+
+
+def input_cells(view: View) -> Cells:
+    """The queries, keys and values of every head."""
+    cells: list[tuple[str, ...]] = []
+    for name in INPUTS:
+        units = view.effects[DENOISING][name].shape[1]
+        everyone = range(view.n_layers * units)
+        heads = [view.described(i) if units == view.n_heads else reader_name(view, i, units) for i in everyone]
+        cells += [(f"{TITLES[name]} of {head}",) for head in heads]
+    flat = lambda d: np.concatenate([view.effects[d][name].reshape(-1, len(view.clean)) for name in INPUTS])
+    return Cells(("input",), cells, {d: flat(d) for d in DIRECTIONS})
+
+
+def reader_name(view: View, unit: int, units: int) -> str:
+    """A head, l H + h; or a key/value head, l U + u, where layers have fewer of them, U."""
+    return view.node_name(unit) if units == view.n_heads else f"key/value head {unit // units}.{unit % units}"
 
 
 def same_shape(view: View, direction: str) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""How much an estimate may have missed: of all heads' outputs by position, only those with the largest estimates are patched.
+"""How much an estimate may have missed: of all heads' outputs at all positions, those with the largest estimates are patched.
 
 Random sets of all the others are patched at once, and what sets with a node do more, or less, than those without it bounds the
 largest effect among them; see `patching/attribution/missed_nodes.py`.
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from interp_jax.experiments.patching.causes import Contrast
-from interp_jax.experiments.patching.cells import site_of
+from interp_jax.experiments.patching.cells import every_column, site_of
 from interp_jax.experiments.patching.config import SHARE
 from interp_jax.patching.attribution.agreement import largest
 from interp_jax.patching.attribution.missed_nodes import missed_nodes
@@ -35,11 +35,14 @@ class Missed(NamedTuple):
 
 
 def bound_missed(
-    contrast: Contrast, direction: str, estimate: Float[np.ndarray, "L H N"], n_checked: int, n_sets: int, seed: int
+    contrast: Contrast, direction: str, estimate: Float[np.ndarray, "L H M"], n_checked: int, n_sets: int, seed: int
 ) -> Missed:
-    """What heads' outputs by position may do that are not among the `n_checked` with the largest mean estimates."""
-    params, cfg, prompts, metric, places = contrast
-    columns = [int(at[0]) if np.ptp(at) == 0 else tuple(map(int, at)) for at in places.columns]
+    """What heads' outputs may do, at all columns of `every_column`, that are not among the `n_checked` with the largest mean
+    estimates.
+    """
+    params, cfg, prompts, metric, places, _ = contrast
+    everywhere = every_column(places, prompts.clean.shape[1])
+    columns = [int(at[0]) if np.ptp(at) == 0 else tuple(map(int, at)) for at in everywhere]
     nodes = [Node(site_of("z"), layer, columns[n], head) for layer, head, n in np.ndindex(estimate.shape)]
     n_checked = min(n_checked, len(nodes) // 2)
     checked = [[nodes[i]] for i in largest(estimate.ravel())[:n_checked]]

@@ -7,17 +7,23 @@ import numpy as np
 
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.patching.circuit import as_data, chain_of, percent, sentence
-from interp_jax.experiments.patching.estimate_blocks import estimate_blocks
+from interp_jax.experiments.patching.estimate_blocks import agreement_data, estimate_blocks
 from interp_jax.experiments.patching.maps import head_blocks, position_blocks
 from interp_jax.experiments.patching.mediation import mediation_blocks
 from interp_jax.experiments.patching.path_blocks import circuit_blocks, path_blocks
 from interp_jax.experiments.patching.question import question_blocks
 from interp_jax.experiments.patching.ranking import ranking_blocks
+from interp_jax.experiments.patching.sources import MEAN, RUN, ZERO
 from interp_jax.experiments.patching.view import View, view_of
 from interp_jax.patching.prompts import DENOISING, NOISING
 from interp_jax.results.report import Block, Page, Section
 
 STRONGEST = 3  # heads in the summary
+PUT_IN = {  # in denoising, and in noising
+    RUN: ("the clean run's output", "the corrupted run's"),
+    MEAN: ("the mean output of the other pairs' clean runs", "that of the others' corrupted runs"),
+    ZERO: ("an output of 0", "one of 0"),
+}
 PARTS = (
     question_blocks,
     circuit_blocks,
@@ -38,7 +44,7 @@ def report(groups: Sequence[GroupResult]) -> Page:
         for block in (block for make in PARTS for block in make(view)):
             several = isinstance(block, Section) and len(views) > 1
             blocks.append(block._replace(heading=f"{block.heading} ({i})") if several else block)
-    data = {"circuits.json": [as_data(view, chain_of(view)) for view in views]}
+    data = {"circuits.json": [as_data(view, chain_of(view)) | {"agreement": agreement_data(view)} for view in views]}
     return Page(title_of(views), "\n\n".join(map(summary_of, views)), blocks, data)
 
 
@@ -67,6 +73,6 @@ def summary_of(view: View) -> str:
     order = np.argsort(-np.abs(shares).mean(0), kind="stable")[:STRONGEST]
     heads = (f"{view.node_name(h)} ({percent(shares[0][h])}, {percent(shares[1][h])})" for h in map(int, order))
     return (
-        f"{about} The strongest heads, with what they restore when they are clean in the corrupted run (denoising), and what is"
-        f" lost when they are corrupted in the clean one (noising): {', '.join(heads)}."
+        f"{about} The strongest heads, with what {PUT_IN[view.config.source][0]} restores in the corrupted run (denoising), and"
+        f" what is lost with {PUT_IN[view.config.source][1]} in the clean one (noising): {', '.join(heads)}."
     )

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 
 from interp_jax.data.contrast.templates import TEMPLATES
+from interp_jax.experiments.patching.corruption import NOISE, RESAMPLE
+from interp_jax.experiments.patching.listing import MEANING
+from interp_jax.experiments.patching.sources import MEAN, RUN, ZERO
 from interp_jax.experiments.patching.view import View
 from interp_jax.results import tables
 from interp_jax.results.plot_style import BLANKS
@@ -15,50 +18,79 @@ KNOWN = (
     " other must each carry the whole effect, and so must what these are made of: the values of 0.0 and the keys of 1.0. Every"
     " other head and path must carry nothing."
 )
+DIRECTIONS_TEXT = (
+    "An activation is put into one of the two runs at one place, and all that follows is computed anew; the metric is then read"
+    " again. Two directions, which are two questions. Denoising puts it into the corrupted run: is the node enough?"
+    " `restored = (patched - corrupted) / (clean - corrupted)`. Noising puts it into the clean run: is it needed?"
+    " `lost = (clean - patched) / (clean - corrupted)`. Both are 0 for a node that does nothing and 1 for one that does"
+    " everything; means over pairs are divided, not pairs. A node that is enough but not needed has others that back it up;"
+    " one that is needed but not enough works only along with others."
+)
+PUT_IN = {  # in a table, and in full
+    RUN: ("the other run's activation", "What is put in is the activation of the pair's other run."),
+    MEAN: (
+        "the mean over all other pairs",
+        "What is put in is the mean of the other side's activations there, over all other pairs (mean ablation). So denoising"
+        " asks what clean runs have in common, and noising what a node says of its own prompt.",
+    ),
+    ZERO: (
+        "zero",
+        "What is put in is 0 (zero ablation), in both directions. So noising asks whether the clean run needs what the node"
+        " says at all, and denoising whether the corrupted run does better without it.",
+    ),
+}
 LINES = {blank: mark for blank, mark in BLANKS.items() if blank != " "}  # a pair is two lines, whatever is in it
 
 
 def question_blocks(view: View) -> list[Block]:
     """What is patched, and how to read it."""
-    task = view.config.task
-    text = KNOWN if not view.config.model.path and task.name == "induction" and not task.file else ""
+    text = KNOWN if is_known(view) else ""
     return [
         Section("The model and the task", text),
         TableBlock(Table(("", ""), [*view.about["facts"], *task_facts(view)], "What is asked.")),
         *example_blocks(view),
-        Text(
-            "An activation of one run is put into the other at one place, and all that follows is computed anew; the metric"
-            " is then read again. Two directions, which are two questions. *Denoising* puts clean activations into the"
-            " corrupted run: is the node enough? `restored = (patched - corrupted) / (clean - corrupted)`. *Noising* puts"
-            " corrupted ones into the clean run: is it needed? `lost = (clean - patched) / (clean - corrupted)`. Both are 0"
-            " for a node that does nothing and 1 for one that does everything; means over pairs are divided, not pairs. A"
-            " node that is enough but not needed has others that back it up;"
-            " one that is needed but not enough works only along with others.".replace("*", "")
-        ),
+        Text(f"{DIRECTIONS_TEXT}\n\n{PUT_IN[view.config.source][1]}\n\n{MEANING}"),
         TableBlock(metric_table(view)),
     ]
+
+
+def is_known(view: View) -> bool:
+    """Whether the truth of the circuit built by hand is what is asked."""
+    task = view.config.task
+    standard = not task.file and task.name == "induction" and task.corruption in ("", "key")
+    return standard and not view.config.model.path and view.config.source == RUN
 
 
 def task_facts(view: View) -> list[tuple[str, str]]:
     """The task, for people."""
     task = view.config.task
-    if task.file:
-        return [("task", f"pairs of {task.file}"), ("pairs", str(len(view.clean))), ("metric", view.unit)]
-    corruption = task.corruption or next(iter(TEMPLATES[task.name].corruptions))
-    what = TEMPLATES[task.name].about
+    what = f"pairs of {task.file}" if task.file else f"{task.name}: {TEMPLATES[task.name].about}"
     return [
-        ("task", f"{task.name}: {what}"),
-        ("corruption", corruption),
+        ("task", what),
+        ("corruption", corruption_of(view)),
+        ("put in", PUT_IN[view.config.source][0]),
         ("pairs", str(len(view.clean))),
         ("metric", view.unit),
     ]
 
 
+def corruption_of(view: View) -> str:
+    """How the other run differs, for people."""
+    task = view.config.task
+    if task.corruption == NOISE:
+        return f"noise on the embeddings of the tokens with ~, {task.noise:g} times their standard deviation"
+    if task.corruption == RESAMPLE:
+        return "the clean prompt of another pair, whose places may lie elsewhere"
+    return task.corruption or ("the file's" if task.file else next(iter(TEMPLATES[task.name].corruptions)))
+
+
 def example_blocks(view: View) -> list[Block]:
     """Some pairs, with the tokens that differ in brackets."""
     lines = [line for pair in view.about["examples"] for line in example_lines(pair)]
+    noisy = view.config.task.corruption == NOISE
+    differ = "with ~ have noise on their embeddings" if noisy else "in which the two sides differ are in brackets"
     return [
-        Text("Some of the pairs; the tokens in which the two sides differ are in brackets."),
+        Text(f"Some of the pairs; the tokens {differ}."),
         Code("\n".join(lines)),
     ]
 

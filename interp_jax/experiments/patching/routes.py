@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from interp_jax.experiments.patching.causes import Contrast
+from interp_jax.experiments.patching.sources import RUN
 from interp_jax.models.transformer import TransformerConfig
 from interp_jax.patching.paths.patch import Sender, every_head, every_mlp, patch_paths
 
@@ -18,10 +19,10 @@ INPUTS = ("q", "k", "v")
 def patch_routes(contrast: Contrast, direction: str, senders: Int[np.ndarray, " S"]) -> dict[str, np.ndarray]:
     """All paths from some heads and MLPs; see `runs.py` for names and axes.
 
-    No model with post-norms has direct paths, and none of one layer has paths between heads.
+    No model with post-norms has direct paths, none of one layer has paths between heads, and senders speak as in the other run.
     """
-    params, cfg, prompts, metric, _ = contrast
-    if cfg.placement == "post":
+    params, cfg, prompts, metric, _, source = contrast
+    if cfg.placement == "post" or source != RUN:
         return {}
     run = partial(patch_paths, params, cfg, prompts, senders_of(cfg, senders), metric=metric, direction=direction)
     found = {"path_logits": run("logits").metric}

@@ -10,12 +10,15 @@ Nothing is trained: a run's observation is kinds of head, and its analysis the m
 and for both directions, "denoising." and "noising.", with the names and axes of `cells.py` and then B:
 
     resid_pre, attn_out, mlp_out, z, q, k, v, mlp      the metric of the patched runs
-    random [L N B]                                     of runs with a random part of a layer's attention output patched
+    random, random_mlp [L N B]                         of runs with a random part of what attention, or an MLP, adds patched
     path_q [S L H B], path_k, path_v [S L G B]         of direct paths from a sender into every head
     path_all [S 3 B]                                   into the queries, keys or values of all later heads at once
     path_logits [S B]                                  of direct paths from a sender to the logits
-    estimate.…, softmax.…, star.…                      effects by attribution, in place of the metric; see `causes.py`
+    estimate.…, integrated.…, softmax.…, star.…, relevance.…
+                                                       effects by attribution, in place of the metric; see `causes.py`
     missed [4]                                         without B: the numbers of `missed.Missed`
+
+Paths, estimates and what these missed are left out where they cannot be; see `routes.py` and `causes.py`.
 """
 
 import json
@@ -28,10 +31,10 @@ from jaxtyping import Array, Float, Int
 from interp_jax.data.contrast.pairs import Pairs
 from interp_jax.errors import InputError
 from interp_jax.experiments.experiment import Experiment, untrained
-from interp_jax.experiments.patching import task
+from interp_jax.experiments.patching import corruption, task
 from interp_jax.experiments.patching.causes import Contrast, estimate, patch_nodes, patch_random
 from interp_jax.experiments.patching.config import Config
-from interp_jax.experiments.patching.measure import metric_of
+from interp_jax.experiments.patching.measure import clean_logits, metric_of
 from interp_jax.experiments.patching.missed import bound_missed
 from interp_jax.experiments.patching.routes import patch_routes
 from interp_jax.experiments.subjects.kinds import repeat_period, score_heads
@@ -42,6 +45,7 @@ from interp_jax.patching.prompts import DIRECTIONS
 from interp_jax.train.run import RunState
 
 EXAMPLES = 3  # pairs that the report shows
+NOISY = "~"
 LEAST = 1e-6  # of the metric's size: what two runs must differ by
 
 
@@ -75,10 +79,8 @@ def experiment(config: Config) -> Experiment:
 
 def analyse(seed: int, config: Config, shared: Shared, subject: Subject) -> dict[str, np.ndarray]:
     """All that is patched, and what the report needs to name it."""
-    pairs = task.pairs_of(config, subject, seed, shared.of_file)
-    places = task.places_of(config, pairs)
-    metric = metric_of(pairs, config.metric)
-    contrast = Contrast(jax.device_put(shared.params), subject.cfg, task.prompts(pairs), metric, places)
+    pairs = corruption.corrupted(task.pairs_of(config, subject, seed, shared.of_file), config.task.corruption, seed)
+    contrast = contrast_of(config, jax.device_put(shared.params), subject, pairs, seed)
     nodes = {}
     for direction in DIRECTIONS:
         whole, nodes[direction] = patch_nodes(contrast, direction)
@@ -90,20 +92,37 @@ def analyse(seed: int, config: Config, shared: Shared, subject: Subject) -> dict
         senders = np.append(senders, effects[0].size + np.arange(subject.cfg.n_layers))
     found = {"clean": whole.clean, "corrupted": whole.corrupted, "senders": senders}
     for direction, seen in nodes.items():
-        seen |= {"random": patch_random(contrast, direction, config.random_nodes, seed)}
-        seen |= patch_routes(contrast, direction, senders) | estimate(contrast, direction)
-        if config.missed.sets:
-            z, missed = seen["estimate.z_at"].mean(-1), config.missed
-            seen["missed"] = np.array(bound_missed(contrast, direction, z, missed.checked, missed.sets, seed))
-        found |= {f"{direction}.{name}": values for name, values in seen.items()}
-    about = {
+        seen |= patch_random(contrast, direction, config.random_nodes)
+        seen |= patch_routes(contrast, direction, senders)
+        estimated, missed = estimate(contrast, direction), config.missed
+        if missed.sets and estimated.ranked is not None:
+            bound = bound_missed(contrast, direction, estimated.ranked, missed.checked, missed.sets, seed)
+            seen["missed"] = np.array(bound)
+        found |= {f"{direction}.{name}": values for name, values in (seen | estimated.effects).items()}
+    return found | {"about": np.array(json.dumps(about(config, contrast, subject, pairs)))}
+
+
+def contrast_of(config: Config, params: Params, subject: Subject, pairs: Pairs, seed: int) -> Contrast:
+    """What is patched, in what, and what is measured."""
+    cfg, way = subject.cfg, config.task.corruption
+    prompts = corruption.prompts(pairs, way, config.task.noise, params, cfg, seed)
+    metric = metric_of(pairs, config.metric, lambda: clean_logits(params, cfg, prompts))
+    return Contrast(params, cfg, prompts, metric, task.places_of(config, pairs), config.source)
+
+
+def about(config: Config, contrast: Contrast, subject: Subject, pairs: Pairs) -> dict[str, Any]:
+    """What the report needs to name all that."""
+    noisy, n = config.task.corruption == corruption.NOISE, len(pairs.clean)
+    return {
         "name": subject.name,
         "facts": facts(subject),
-        "positions": task.labels_of(pairs, places, subject),
-        "examples": [example(pairs, i, subject) for i in range(min(EXAMPLES, len(pairs.clean)))],
+        "positions": task.labels_of(pairs, contrast.places, subject),
+        "examples": [example(pairs, i, subject, noisy) for i in range(min(EXAMPLES, n))],
         "period": repeat_period(config.repeats, subject),
+        "columns": pairs.clean.shape[1],
+        "widths": [min(subject.cfg.d_head, subject.cfg.d_model), subject.cfg.d_model],
+        "placement": subject.cfg.placement,
     }
-    return found | {"about": np.array(json.dumps(about))}
 
 
 def strongest(size: Float[np.ndarray, "L H"], most: int) -> Int[np.ndarray, " S"]:
@@ -136,9 +155,13 @@ def facts(subject: Subject) -> list[tuple[str, str]]:
     ]
 
 
-def example(pairs: Pairs, index: int, subject: Subject) -> dict[str, list[str]]:
-    """One pair, token by token, for people."""
+def example(pairs: Pairs, index: int, subject: Subject, noisy: bool = False) -> dict[str, list[str]]:
+    """One pair, token by token, for people; a token with noise on its embedding begins with `NOISY`."""
     real = np.broadcast_to(np.asarray(pairs.positions), pairs.clean.shape)[index] >= 0
     sides = {name: np.asarray(getattr(pairs, name))[index][real] for name in ("clean", "corrupted")}
     sets = {name: np.asarray(getattr(pairs, name))[index] for name in ("answers", "others")}
-    return {name: names_of(ids[ids >= 0], subject) for name, ids in (sides | sets).items()}
+    found = {name: names_of(ids[ids >= 0], subject) for name, ids in (sides | sets).items()}
+    if noisy:
+        differs = corruption.differing(pairs)[index][real]
+        found["corrupted"] = [NOISY * bool(d) + token for d, token in zip(differs, found["clean"], strict=True)]
+    return found

@@ -12,14 +12,14 @@ from jaxtyping import Int
 
 from interp_jax.data import tokenizer_io
 from interp_jax.data.contrast.jsonl_io import read_pairs
-from interp_jax.data.contrast.pairs import END, Pairs, check_pairs, select
+from interp_jax.data.contrast.pairs import Pairs, check_pairs, select
 from interp_jax.data.contrast.templates import TEMPLATES, template_pairs
 from interp_jax.errors import InputError
 from interp_jax.experiments.patching.config import Config, Task
+from interp_jax.experiments.patching.corruption import WITHOUT_PROMPTS
 from interp_jax.experiments.subjects.model import Subject
 from interp_jax.experiments.subjects.tokens import names_of, prefix_of
 from interp_jax.models.transformer import check_length
-from interp_jax.patching.prompts import Prompts, prompts_of
 
 SHORTEST = 5  # tokens of a prompt of "induction"
 
@@ -37,12 +37,14 @@ class Places(NamedTuple):
 
 
 def pairs_of(config: Config, subject: Subject, seed: int, of_file: Pairs | None = None) -> Pairs:
-    """The pairs of a seed; of a file, its first ones, for every seed the same.
+    """The pairs of a seed, whose corrupted side is the template's or the file's own; of a file, its first ones, for every
+    seed the same.
 
     Raises:
       InputError: a task that the model's tokens cannot state, prompts beyond its context, a file that cannot be read.
     """
     task = config.task
+    way = None if task.corruption in ("", *WITHOUT_PROMPTS) else task.corruption
     if task.file:
         found = read_file(task, subject) if of_file is None else of_file
     elif TEMPLATES[task.name].write is None:
@@ -51,7 +53,7 @@ def pairs_of(config: Config, subject: Subject, seed: int, of_file: Pairs | None 
             task.name,
             seed,
             task.pairs,
-            corruption=task.corruption or None,
+            corruption=way,
             tokenizer=subject.tokenizer,
             d_vocab=subject.cfg.d_vocab,
             length=induction_length(task, subject, bool(bos)),
@@ -60,9 +62,7 @@ def pairs_of(config: Config, subject: Subject, seed: int, of_file: Pairs | None 
     else:
         frame = None if task.frame < 0 else task.frame
         tokenizer = tokenizer_for(f"--config.task.name={task.name}", subject)
-        found = template_pairs(
-            task.name, seed, task.pairs, corruption=task.corruption or None, tokenizer=tokenizer, frame=frame
-        )
+        found = template_pairs(task.name, seed, task.pairs, corruption=way, tokenizer=tokenizer, frame=frame)
     check_pairs(found, subject.cfg.d_vocab)
     check_length(int(np.asarray(found.positions).max()) + 1, subject.cfg)
     return found
@@ -97,11 +97,6 @@ def induction_length(task: Task, subject: Subject, begins: bool) -> int:
             f" {subject.name} has room for {room} of {cfg.d_vocab}"
         )
     return most
-
-
-def prompts(pairs: Pairs) -> Prompts:
-    """The pairs as the patching engine takes them: measured at END."""
-    return prompts_of(pairs.clean, pairs.corrupted, pairs.positions, pairs.places[END])
 
 
 def are_aligned(config: Config, pairs: Pairs) -> bool:

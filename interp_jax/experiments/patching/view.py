@@ -3,7 +3,8 @@
     denoising: restored = (patched - corrupted) / (clean - corrupted)          1: the node alone is enough
     noising:   lost     = (clean - patched) / (clean - corrupted)              1: nothing is left without the node
 
-Means over pairs are divided, not pairs. So 0 is a node that does nothing and 1 one that does everything, in both directions.
+Means over pairs are divided, not pairs. So 0 is a node that does nothing and 1 one that does everything, in both directions,
+whether more of the metric is better or less of it.
 """
 
 import json
@@ -16,16 +17,18 @@ from jaxtyping import Float, Int
 
 from interp_jax.anatomy.heads import HeadScores
 from interp_jax.experiments.experiment import GroupResult
+from interp_jax.experiments.patching.causes import METHODS
 from interp_jax.experiments.patching.config import Config
+from interp_jax.experiments.patching.measure import CHOICES, unit_of
 from interp_jax.experiments.patching.missed import Missed
 from interp_jax.experiments.subjects.kinds import kind_of
 from interp_jax.patching.prompts import DENOISING, DIRECTIONS, NOISING
 from interp_jax.results.tables import interval
 
 DONE = {DENOISING: "restored", NOISING: "lost"}
-ESTIMATES = ("estimate.", "softmax.", "star.")
 SIZES = "star."  # have no sign
 ROUTES = "path_"
+ROUNDING = 64 * float(np.finfo(np.float32).eps)  # of the metric's size
 
 
 class View(NamedTuple):
@@ -56,9 +59,19 @@ class View(NamedTuple):
         return float(self.clean.mean() - self.corrupted.mean())
 
     @property
+    def sense(self) -> int:
+        """1 where more of the metric is better, -1 where less is."""
+        return CHOICES[self.config.metric].sense
+
+    @property
+    def better_by(self) -> Float[np.ndarray, " B"]:
+        """By how much the clean runs do better."""
+        return self.sense * (self.clean - self.corrupted)
+
+    @property
     def is_clear(self) -> bool:
-        """Whether the clean run's metric is above the corrupted one's beyond chance: its 95% interval lies above 0."""
-        return bool(interval(self.clean - self.corrupted).low > 0)
+        """Whether the clean runs do better than the corrupted ones beyond chance: the 95% interval lies above 0."""
+        return bool(interval(self.better_by).low > 0)
 
     @property
     def n_layers(self) -> int:
@@ -73,11 +86,11 @@ class View(NamedTuple):
     @property
     def unit(self) -> str:
         """What is measured, for people."""
-        return self.config.metric.replace("_", " ")
+        return unit_of(self.config.metric)
 
-    def has(self, name: str) -> bool:
+    def has(self, name: str, direction: str = DENOISING) -> bool:
         """Whether the runs have effects of that name."""
-        return name in self.effects[DENOISING]
+        return name in self.effects[direction]
 
     def shares(self, direction: str, name: str) -> Float[np.ndarray, "*cells"]:
         """Mean effects as shares of the whole."""
@@ -126,12 +139,14 @@ def view_of(group: GroupResult) -> View:
 def effect_of(
     direction: str, what: str, values: Float[np.ndarray, "R *cells B"], seen: dict[str, np.ndarray]
 ) -> Float[np.ndarray, "R *cells B"]:
-    """What is restored or lost, in units of the metric."""
+    """What is restored or lost, in units of the metric; rounding, which may have one sign in all pairs, counts as nothing."""
     sign = 1 if direction == DENOISING or what.startswith(SIZES) else -1
-    if what.startswith(ESTIMATES):
+    if what.partition(".")[0] in METHODS:
         return sign * values
     base = seen["corrupted" if direction == DENOISING else "clean"]
-    return sign * (values - base.reshape(len(base), *(1,) * (values.ndim - 2), -1))
+    effects = sign * (values - base.reshape(len(base), *(1,) * (values.ndim - 2), -1))
+    size = max(float(np.abs(seen[run]).max()) for run in ("clean", "corrupted"))
+    return np.where(np.abs(effects) > ROUNDING * size, effects, np.float32(0))
 
 
 def pick(
