@@ -29,6 +29,9 @@ def main(arguments: list[str]) -> None:
     name, *rest = arguments
     if name not in known:
         raise InputError(f"there is no benchmark {name!r}; {nearest(name, known)}")
+    import jax  # after the list of names, which needs no backend
+
+    jax.config.update("jax_default_matmul_precision", "highest")  # float32 is float32, on accelerators too
     sys.argv = [name, *rest]
     runpy.run_module(f"third_party.peers.{name}", run_name="__main__", alter_sys=True)
 

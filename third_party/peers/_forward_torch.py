@@ -48,14 +48,15 @@ def our_config(shape: Shape) -> TransformerConfig:
     )  # fmt: skip
 
 
-def hugging_face(shape: Shape, tokens: np.ndarray) -> Model:
+def hugging_face(shape: Shape, tokens: np.ndarray, device: str = "cpu", dtype: str = "float32") -> Model:
     """Eager attention, as every hook-based tool needs it."""
     torch.manual_seed(0)
     config = GPT2Config(
         n_layer=shape.n_layers, n_embd=shape.d_model, n_head=shape.n_heads, vocab_size=shape.d_vocab,
         n_positions=shape.n_context, attn_implementation="eager",
     )  # fmt: skip
-    module, rows = GPT2LMHeadModel(config).eval(), torch.tensor(tokens)
+    module = GPT2LMHeadModel(config).eval().to(device, getattr(torch, dtype))
+    rows = torch.tensor(tokens, device=device)
 
     @torch.no_grad()
     def forward(**keep: bool) -> Any:
@@ -75,6 +76,16 @@ def hugging_face(shape: Shape, tokens: np.ndarray) -> Model:
     return Model(
         module, dict(zip(("forward", "forward, recorded", "forward and backward"), tasks, strict=True)), compare
     )
+
+
+def has_gpu() -> bool:
+    """Whether PyTorch can use a GPU here."""
+    return torch.cuda.is_available()
+
+
+def finish() -> None:
+    """Wait for what a GPU was told to do."""
+    torch.cuda.synchronize()
 
 
 def transformer_lens(shape: Shape, tokens: np.ndarray, like: Model) -> Model:

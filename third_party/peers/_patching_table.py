@@ -30,6 +30,7 @@ def show(result: dict[str, Any], bars: dict[tuple[str, int, str], float], consol
     console.print(table)
     if versions:
         console.print("differences are parts of the largest effect; ~ is from a sample of cells", highlight=False)
+        console.print(with_compilation(result["rows"], versions), highlight=False)
     for row in result["rows"]:
         for lens, found in row["lenses"].items():
             if found["sampled"]:
@@ -38,6 +39,19 @@ def show(result: dict[str, Any], bars: dict[tuple[str, int, str], float], consol
                     f"{found['per_cell']:.3f} s each, and {found['shared']:.1f} s for what all cells share",
                     highlight=False,
                 )
+
+
+def with_compilation(rows: list[dict[str, Any]], versions: dict[str, str]) -> str:
+    """Whether a first run, compilation and all, takes less time than the others do."""
+    longer = [
+        f"{row['grid']}, B = {row['batch']} ({versions[lens]})"
+        for row in rows
+        for lens, found in row["lenses"].items()
+        if row["compiling"] + row["seconds"] > found["seconds"]
+    ]
+    if longer:
+        return f"with compilation, {OURS} takes longer than TransformerLens for {'; '.join(longer)}"
+    return f"with compilation too, {OURS} takes less time than TransformerLens for every grid"
 
 
 def columns(row: dict[str, Any], bars: dict[str, float | None]) -> list[str]:

@@ -12,7 +12,7 @@ GPT-2 small's shape with random weights, batch 8 × 64 tokens. Tasks:
 First the numbers: all three make the same logits, streams and gradients from the same weights. Then they take turns, and the
 medians are printed beside the floor, which is the time of the matrix products alone at the rate that a large product reaches
 here. Compilation is printed apart, without and with the persistent cache of compiled programs that the launchers turn on.
-With a GPU in JAX's reach, the library's own rows are printed for it in float32 and bfloat16.
+With a GPU in JAX's reach, the same tasks are timed there in float32 and bfloat16, beside transformers where PyTorch reaches it.
 """
 
 import argparse
@@ -174,24 +174,38 @@ def show(result: dict[str, Any], console: Console) -> None:
     console.print(table)
 
 
-def measure_gpu(shape: peer.Shape, rounds: int, console: Console) -> dict[str, Any]:
-    """Seconds and achieved operations per second on a GPU, where there is one, in float32 and bfloat16."""
-    found: dict[str, Any] = {}
+def measure_gpu(shape: peer.Shape, rounds: int, console: Console) -> list[dict[str, Any]]:
+    """Rows of the table on a GPU, where there is one: float32 in full precision, and bfloat16."""
     if not any(d.platform == "gpu" for d in jax.devices()):
-        return found
-    cfg = peer.our_config(shape)
+        return []
+    cfg, found = peer.our_config(shape), []
     tokens = np.random.default_rng(0).integers(0, shape.d_vocab, (BATCH, LENGTH))
-    for dtype in (jnp.float32, jnp.bfloat16):
+    for dtype in ("float32", "bfloat16"):
         params = jax.tree.map(lambda x: x.astype(dtype), transformer.init(jax.random.key(0), cfg))  # noqa: B023
-        ours, rate = our_model(params, cfg, tokens), product_rate(dtype, 8_192)
+        ours, rate = our_model(params, cfg, tokens), product_rate(jnp.dtype(dtype), 8_192)
+        hf = peer.hugging_face(shape, tokens, "cuda", dtype) if peer.has_gpu() else None
         for task in TASKS:
-            seconds = statistics.median(time_in_turns({OURS: lambda t=task: ours.run(t)}, rounds)[OURS])  # noqa: B023
-            achieved = floating_operations(cfg, BATCH, LENGTH) * (3 if task == TASKS[2] else 1) / seconds
-            found[f"{jnp.dtype(dtype)}, {task}"] = {"seconds": seconds, "flops": achieved, "product_flops": rate}
-            console.print(
-                f"{jnp.dtype(dtype)}, {task}: {1e3 * seconds:.2f} ms, {achieved / 1e12:.1f} TFLOP/s of {rate / 1e12:.0f}"
-            )
+            rows = {OURS: lambda t=task: ours.run(t)}  # noqa: B023
+            rows |= {} if hf is None else {HF: lambda t=task: (hf.run(t), peer.finish())}  # noqa: B023
+            work = floating_operations(cfg, BATCH, LENGTH) * (3 if task == TASKS[2] else 1)
+            for who, seconds in time_in_turns(rows, rounds).items():
+                took = statistics.median(seconds)
+                found.append(
+                    {"dtype": dtype, "task": task, "who": who, "seconds": took, "flops": work / took, "rate": rate}
+                )
+    show_gpu(found, console)
     return found
+
+
+def show_gpu(rows: list[dict[str, Any]], console: Console) -> None:
+    """The table on a GPU."""
+    table = Table("task", "", "", "ms", "TFLOP/s", "of the rate of a large product")
+    for row in rows:
+        share = f"{row['flops'] / row['rate']:.0%} of {row['rate'] / 1e12:.0f}"
+        table.add_row(
+            row["task"], row["dtype"], row["who"], f"{1e3 * row['seconds']:.2f}", f"{row['flops'] / 1e12:.1f}", share
+        )
+    console.print(table)
 
 
 def main() -> None:
@@ -203,7 +217,8 @@ def main() -> None:
     torch.set_num_threads(2)
     console = Console(width=128)
     shape, rounds = (QUICK, 3) if quick else (SMALL, 9)
-    result = measure(shape, rounds, console)
+    with jax.default_device(jax.devices("cpu")[0]):
+        result = measure(shape, rounds, console)
     show(result, console)
     print(json.dumps({"benchmark": "forward", "cpu": result, "gpu": measure_gpu(shape, rounds, console)}))
 

@@ -1,6 +1,6 @@
 """Activation and path patching over whole grids: against TransformerLens 3.x and 4.x, each in an environment of its own.
 
-    ./launch/peers patching [--quick] [--alone] [--rounds N] [--grids WORDS] [--batches N N]
+    ./launch/peers patching [--quick] [--alone] [--rounds N] [--grids NAME …] [--batches N N]
 
 GPT-2 small's shape with random weights, 16 positions, batch 1 and 8, denoising: the run on corrupted tokens with a piece of the
 run on clean ones, measured by the difference of two logits at the last position. Grids:
@@ -16,9 +16,10 @@ TransformerLens runs its own functions where it has them, and hooks as its users
 and its seconds per cell are multiplied. Paths with everything after them are measured at batch 1 only.
 
 First the numbers: all sides agree on a sample of each grid. Then they take turns, and the library's seconds are the median of
-its turns before, between and after. Compilation is printed apart, without the persistent cache of compiled programs. The floor
-is the time of the arithmetic in the cells' cones (`_patching_cones.py`) at the rate that a large product reaches here.
-`--alone` leaves the others out; on a GPU the table is made once more there, with those of the others that can use it.
+its turns before, between and after (one turn only, where that takes long). Compilation is printed apart, without the
+persistent cache of compiled programs. The floor is the time of the arithmetic in the cells' cones (`_patching_cones.py`) at the
+rate that a large product reaches here. `--alone` leaves the others out; on a GPU the table is made once more there, with those
+of the others that can use it.
 """
 
 import argparse
@@ -57,6 +58,7 @@ BARS = {
 } | {(grid, batch, "3"): 30.0 for grid in GRIDS if "paths" in grid for batch in (1, 8)}  # fmt: skip
 LENGTH, BATCHES = 16, (1, 8)
 N_CHECKED, N_SAMPLED = 6, 24  # cells that are compared before, and that stand for all in the time
+LONG = 20.0  # seconds of a turn of the library's that is taken once only
 TOLERANCE = 0.01  # of the largest effect among the cells compared
 PYTHONS = {"3": lens3_python, "4": lens4_python}
 
@@ -128,12 +130,12 @@ def measure_grid(grid: str, batch: int, model: Model, work: Work, lenses: dict[s
     first = time.perf_counter() - started
     check(grid, batch, model.cfg, work, found, lenses)
     cells = {name: None if grid in WHOLE else some_cells(grid, model.cfg, N_SAMPLED, name) for name in lenses}
-    mine, turns = [], {name: [] for name in lenses}
+    mine, turns = [run()], {name: [] for name in lenses}
     for _ in range(rounds):
         for name, lens in lenses.items():
-            mine.append(run())
             turns[name].append(lens.ask(grid, batch, cells[name]))
-    seconds = statistics.median([*mine, run()])
+            mine += [run()] if mine[0] < LONG else []
+    seconds = statistics.median(mine)
     row = {"grid": grid, "batch": batch, "cells": n_cells(grid, model.cfg), "seconds": seconds, "lenses": {}}
     row |= {"compiling": first - seconds, "done": found.operations}
     for name, answers in turns.items():
@@ -166,16 +168,27 @@ def measure(devices: Sequence[jax.Device], model: Model, arguments: argparse.Nam
         model = model._replace(params=jax.device_put(model.params, devices[0]))
         for batch in arguments.batches:
             work = prepare(model, batch, devices)
-            for grid in (g for g in GRIDS if arguments.grids in g and (batch == 1 or not g.startswith("paths"))):
+            for grid in (g for g in GRIDS if wanted(g, arguments.grids) and (batch == 1 or not g.startswith("paths"))):
                 row = measure_grid(grid, batch, model, work, lenses, arguments.rounds)
                 result["rows"].append(row)
-                console.print(f"{grid}, batch {batch}: {row['seconds']:.3g} s", highlight=False)
+                console.print(said_of(row), highlight=False)
         rate = max(rate, product_rate(jnp.float32, size))
     for row in result["rows"]:
         row["floor"] = row["cone"] / rate
     for lens in lenses.values():
         lens.close()
     return result | {"gflops": rate / 1e9}
+
+
+def wanted(grid: str, words: Sequence[str]) -> bool:
+    """Whether a grid's name begins with one of the words, or there are none."""
+    return not words or grid.startswith(tuple(words))
+
+
+def said_of(row: dict[str, Any]) -> str:
+    """A row while the others are still measured."""
+    others = ", ".join(f"{lens['ratio']:.1f}× as fast as {name}.x" for name, lens in row["lenses"].items())
+    return f"{row['grid']}, batch {row['batch']}: {row['seconds']:.3g} s{', ' * bool(others)}{others}"
 
 
 def start(directory: str, device: str, console: Console) -> dict[str, Worker]:
@@ -208,7 +221,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a small model")
     parser.add_argument("--alone", action="store_true", help="the library only")
     parser.add_argument("--rounds", type=int, default=1, help="how often the sides take turns")
-    parser.add_argument("--grids", default="", help="only those whose names hold these words")
+    parser.add_argument("--grids", nargs="+", default=(), help="only those whose names begin with one of these")
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
     arguments = parser.parse_args()
     jax.config.update("jax_compilation_cache_dir", None)
