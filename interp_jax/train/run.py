@@ -38,13 +38,15 @@ class Span(NamedTuple):
 class RunState:
     """All that a run needs to go on: its seed, parameters, optimizer state, and the step at which it diverged or -1.
 
-    `seed` and `diverged_at` are int32 scalars, with the population's leading R axis outside of a run.
+    `seed` and `diverged_at` are int32 scalars, with the population's leading R axis outside of a run. `memory` is what a run
+    keeps besides and does not learn: counters, moving averages.
     """
 
     seed: Any
     params: Params
     opt_state: Any
     diverged_at: Any
+    memory: Any = ()
 
 
 class Run(NamedTuple):
@@ -54,40 +56,59 @@ class Run(NamedTuple):
     advance: Callable[[RunState, Hypers, Span, Any], tuple[RunState, Metrics]]
 
 
+class Moved(NamedTuple):
+    """One step: the state after it, its metrics, and whether all was finite, so that it counts."""
+
+    state: RunState
+    metrics: Metrics
+    finite: Bool[Array, ""]
+
+
+Step = Callable[[RunState, Hypers, Array, Any], Moved]
+
+
 def training_run(
     init_params: Callable[[Array, Hypers], Params],
     loss: Loss,
     optimizer: Callable[[Hypers], optax.GradientTransformation],
 ) -> Run:
-    """The run that minimises `loss(params, hypers, seed, step, shared) -> (loss, metrics)` by gradient steps.
-
-    Metrics are means over the span's finite steps; a member that took none reports NaN.
-    """
+    """The run that minimises `loss(params, hypers, seed, step, shared) -> (loss, metrics)` by gradient steps."""
 
     def init(seed: Scalar, hypers: Hypers) -> RunState:
         seed = jnp.asarray(seed, jnp.int32)
         params = init_params(seed, hypers)
         return RunState(seed, params, optimizer(hypers).init(params), jnp.int32(ALIVE))
 
-    def advance(state: RunState, hypers: Hypers, span: Span, shared: Any) -> tuple[RunState, Metrics]:
-        update = optimizer(hypers).update
+    def step(state: RunState, hypers: Hypers, t: Array, shared: Any) -> Moved:
         value_and_grad = jax.value_and_grad(loss, has_aux=True)
+        (value, metrics), grads = value_and_grad(state.params, hypers, state.seed, t, shared)
+        updates, opt_state = optimizer(hypers).update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        moved = state.replace(params=params, opt_state=opt_state)
+        return Moved(moved, {"loss": value, **metrics}, jnp.isfinite(value) & all_finite(params))
 
-        def step(t: Array, carry: Any) -> Any:
+    return stepwise(init, step)
+
+
+def stepwise(init: Callable[[Scalar, Hypers], RunState], step: Step) -> Run:
+    """The run that `step(state, hypers, t, shared)` takes on, as long as all stays finite.
+
+    Metrics are means over the span's finite steps; a member that took none reports NaN.
+    """
+
+    def advance(state: RunState, hypers: Hypers, span: Span, shared: Any) -> tuple[RunState, Metrics]:
+        def take(t: Array, carry: Any) -> Any:
             state, sums, count = carry
-            (value, metrics), grads = value_and_grad(state.params, hypers, state.seed, t, shared)
-            updates, opt_state = update(grads, state.opt_state, state.params)
-            params = optax.apply_updates(state.params, updates)
+            moved = step(state, hypers, t, shared)
             alive = state.diverged_at == ALIVE
-            good = alive & jnp.isfinite(value) & all_finite(params)
-            moved = RunState(state.seed, params, opt_state, state.diverged_at)
+            good = alive & moved.finite
             stuck = state.replace(diverged_at=jnp.where(alive, t.astype(jnp.int32), state.diverged_at))
-            sums = jax.tree.map(lambda s, m: s + jnp.where(good, m, 0.0), sums, {"loss": value, **metrics})
-            return select(good, moved, stuck), sums, count + good
+            sums = jax.tree.map(lambda s, m: s + jnp.where(good, m, 0.0), sums, moved.metrics)
+            return select(good, moved.state, stuck), sums, count + good
 
-        shapes = jax.eval_shape(loss, state.params, hypers, state.seed, span.first, shared)
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), {"loss": shapes[0], **shapes[1]})
-        state, sums, count = jax.lax.fori_loop(span.first, span.stop, step, (state, zeros, jnp.int32(0)))
+        shapes = jax.eval_shape(step, state, hypers, span.first, shared).metrics
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        state, sums, count = jax.lax.fori_loop(span.first, span.stop, take, (state, zeros, jnp.int32(0)))
         return state, jax.tree.map(lambda s: s / count, sums)
 
     return Run(init, advance)

@@ -1,0 +1,68 @@
+"""Features that are chosen by their number: what the kinds with a k have in common.
+
+    z = (x - b_dec) W_encᵀ + b_enc;   which entries of z stay is `picked`;   x̂ = Σ of these · W_dec
+
+With "sparse" products only the picked rows of the weights are touched after z (fast on a CPU); with "dense" ones the matrix of
+features is made and multiplied (fast on an accelerator). Both give the same numbers.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from interp_jax.dictionaries import sparse
+from interp_jax.dictionaries.config import Dictionary
+from interp_jax.dictionaries.encoders import pre_activations
+from interp_jax.dictionaries.judged import in_use
+from interp_jax.dictionaries.parameters import Params, centre
+from interp_jax.dictionaries.sparse import Entries
+
+
+class Reading(NamedTuple):
+    """What a dictionary makes of x before it chooses: z without a gradient, -inf for features that are not in use."""
+
+    x: Float[Array, "B D"]
+    z: Float[Array, "B F"]
+
+
+def read(params: Params, x: Float[Array, "B D"], cfg: Dictionary) -> Reading:
+    """Z of all features."""
+    z = pre_activations(x, centre(params, cfg), params["W_enc"], params["b_enc"])
+    return Reading(x, jax.lax.stop_gradient(jnp.where(in_use(cfg), z, -jnp.inf)))
+
+
+def is_sparse(cfg: Dictionary) -> bool:
+    """Which products: as `products` says, or what suits the machine."""
+    return cfg.products == "sparse" or (cfg.products == "auto" and jax.default_backend() == "cpu")
+
+
+def reconstruct(
+    params: Params, reading: Reading, picked: Entries, cfg: Dictionary, groups: int = 1
+) -> tuple[Float[Array, "N B O"], Entries]:
+    """What the picked entries say, without the bias, by groups of features that reconstruct by themselves; the entries.
+
+    Group g has the features below `group_ends(cfg)[g]` that no group before it has.
+    """
+    arguments = (reading.x, centre(params, cfg), params["W_enc"], params["b_enc"])
+    n = len(reading.x)
+    if is_sparse(cfg):
+        entries = sparse.attach(*picked, *arguments)
+        if groups == 1:
+            return sparse.decode(entries, params["W_dec"])[None], entries
+        group = jnp.searchsorted(jnp.array(group_ends(cfg)), entries.feature, side="right")
+        rows = jnp.arange(n)[None] if entries.row is None else entries.row
+        spread = entries._replace(row=group * n + rows)
+        return sparse.decode(spread, params["W_dec"], groups * n).reshape(groups, n, -1), entries
+    mask = sparse.dense(picked._replace(values=(picked.values != 0).astype(reading.z.dtype)), cfg.n_features)
+    f = jnp.where(mask > 0, pre_activations(*arguments), 0.0)
+    ends = [0, *group_ends(cfg)] if groups > 1 else [0, cfg.n_features]
+    parts = [f[:, a:b] @ params["W_dec"][a:b] for a, b in itertools.pairwise(ends)]
+    return jnp.stack(parts), picked
+
+
+def group_ends(cfg: Dictionary) -> list[int]:
+    """Where each prefix ends."""
+    return [round(share * cfg.n_features) for share in cfg.prefixes]

@@ -1,0 +1,45 @@
+"""First parameters of dictionaries.
+
+    W_dec   rows of random directions; W_enc the same rows where widths agree ("tied initialisation": Conerly et al. 2024)
+    b_dec   0, or the geometric median of a sample: the point with the least sum of distances (Weiszfeld 1937)
+
+Rows of `W_enc` [F D] and of `W_dec` [F O] are features: so few features of a batch are few rows of either.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from interp_jax.dictionaries.config import Dictionary
+from interp_jax.dictionaries.encoders import unit_rows
+
+Params = dict[str, Float[Array, "..."]]
+
+
+def initial(key: Key[Array, ""], cfg: Dictionary, length: Float[Array, ""] | float = 1.0) -> Params:
+    """An encoder and a decoder whose rows have this length."""
+    decoder, encoder = jax.random.split(key)
+    W_dec = length * unit_rows(jax.random.normal(decoder, (cfg.n_features, cfg.width_out)))
+    if cfg.width_out == cfg.d_in:
+        W_enc = W_dec
+    else:
+        W_enc = length * unit_rows(jax.random.normal(encoder, (cfg.n_features, cfg.d_in)))
+    b_enc, b_dec = jnp.zeros(cfg.n_features), jnp.zeros(cfg.width_out)
+    return {"W_enc": W_enc, "b_enc": b_enc, "W_dec": W_dec, "b_dec": b_dec}
+
+
+def centre(params: Params, cfg: Dictionary) -> Float[Array, " D"]:
+    """What is taken off what the dictionary reads: its own bias, where it writes what it reads."""
+    return params["b_dec"] if not cfg.d_out else jnp.zeros(cfg.d_in)
+
+
+def geometric_median(x: Float[Array, "B D"], steps: int = 100) -> Float[Array, " D"]:
+    """The point m with the least Σ ‖x - m‖, by m ← Σ x/‖x - m‖ / Σ 1/‖x - m‖."""
+
+    def improve(_: Any, m: Array) -> Array:
+        weight = 1 / jnp.maximum(jnp.linalg.norm(x - m, axis=1), 1e-12)
+        return (weight[:, None] * x).sum(0) / weight.sum()
+
+    return jax.lax.fori_loop(0, steps, improve, x.mean(0))

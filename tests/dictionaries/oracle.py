@@ -1,0 +1,98 @@
+"""Losses of all kinds of dictionary in NumPy float64, example by example: what the tests compare with."""
+
+import numpy as np
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def read(p, x):
+    return np.array([[w @ (row - p["b_dec"]) + b for w, b in zip(p["W_enc"], p["b_enc"], strict=True)] for row in x])
+
+
+def say(p, f):
+    return np.array([sum((c * w for c, w in zip(row, p["W_dec"], strict=True)), p["b_dec"]) for row in f])
+
+
+def error(y, said):
+    return float(np.mean([((a - b) ** 2).sum() for a, b in zip(y, said, strict=True)]))
+
+
+def lengths(p):
+    return np.sqrt((p["W_dec"] ** 2).sum(1))
+
+
+def largest(z, n):
+    """z with all but the n largest positive entries set to 0."""
+    kept = np.argsort(-z.ravel(), kind="stable")[:n]
+    f = np.zeros(z.size)
+    f[kept] = relu(z.ravel()[kept])
+    return f.reshape(z.shape)
+
+
+def standard(p, x, cfg, progress):
+    f = relu(read(p, x))
+    return f, error(x, say(p, f)) + cfg.sparsity * np.mean(f @ lengths(p))
+
+
+def p_anneal(p, x, cfg, progress):
+    f = relu(read(p, x))
+    power = 1 + (cfg.last_power - 1) * np.clip((progress - cfg.anneal_start) / (1 - cfg.anneal_start), 0, 1)
+    sizes = f * lengths(p)
+    powers = np.where(sizes > 1e-6, np.maximum(sizes, 1e-6) ** power, 0)
+    return f, error(x, say(p, f)) + cfg.sparsity * sizes.sum() / powers.sum() * powers.sum(1).mean()
+
+
+def gated(p, x, cfg, progress):
+    z = read(p | {"b_enc": 0 * p["b_enc"]}, x)
+    gate = z + p["b_enc"]
+    f = np.where(gate > 0, relu(np.exp(p["r_mag"]) * z + p["b_mag"]), 0)
+    penalty = np.mean(relu(gate) @ lengths(p))
+    return f, error(x, say(p, f)) + cfg.sparsity * penalty + error(x, say(p, relu(gate)))
+
+
+def topk(p, x, cfg, progress):
+    f = np.array([largest(row[None], cfg.k)[0] for row in read(p, x)])
+    return f, error(x, say(p, f))
+
+
+def abs_topk(p, x, cfg, progress):
+    z = read(p, x)
+    f = np.array([np.where(largest(np.abs(row)[None], cfg.k)[0] > 0, row, 0) for row in z])
+    return f, error(x, say(p, f))
+
+
+def batch_topk(p, x, cfg, progress):
+    f = largest(read(p, x), len(x) * cfg.k)
+    return f, error(x, say(p, f))
+
+
+def matryoshka(p, x, cfg, progress):
+    f = largest(read(p, x), len(x) * cfg.k)
+    ends = [round(share * f.shape[1]) for share in cfg.prefixes]
+    return f, float(np.mean([error(x, say(p, np.where(np.arange(f.shape[1]) < m, f, 0))) for m in ends]))
+
+
+def jumprelu(p, x, cfg, progress):
+    z, threshold = read(p, x), np.exp(p["log_threshold"])
+    f = np.where(z > threshold, z, 0)
+    l0 = (z > threshold).sum(1).mean()
+    penalty = {
+        "step": l0,
+        "target": (l0 / cfg.target - 1) ** 2,
+        "tanh": np.tanh(cfg.tanh_scale * f * lengths(p)).sum(1).mean(),
+    }[cfg.penalty]
+    return f, error(x, say(p, f)) + cfg.sparsity * penalty
+
+
+def matching_pursuit(p, x, cfg, progress):
+    f = np.zeros((len(x), len(p["W_dec"])))
+    for row, example in zip(f, x, strict=True):
+        left = example - p["b_dec"]
+        for _ in range(cfg.k):
+            found = (p["W_dec"] @ left).argmax()
+            c = max(p["W_dec"][found] @ left, 0)
+            row[found] += c
+            left = left - c * p["W_dec"][found]
+    return f, error(x, say(p, f))

@@ -1,0 +1,155 @@
+"""Every kind's features and loss equal the oracle's, its gradient equals differences of the oracle's loss."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from interp_jax.dictionaries import dictionary
+from interp_jax.dictionaries.config import BY_K, KINDS, Dictionary
+from interp_jax.dictionaries.judged import Batch, Situation
+from interp_jax.dictionaries.kinds.jumprelu import jump, step
+from interp_jax.errors import InputError
+from tests.dictionaries import oracle
+
+B, D, F = 7, 5, 12
+SHAPE = {"d_in": D, "n_features": F, "most": 4, "k": 3, "prefixes": (0.25, 0.5, 1.0), "sparsity": 0.3, "target": 2.0}
+CASES = [Dictionary(kind=kind, **SHAPE) for kind in KINDS]
+CASES += [Dictionary(kind="jumprelu", penalty=penalty, **SHAPE) for penalty in ("tanh", "target")]
+CASES += [dataclasses.replace(case, products="dense") for case in CASES if case.kind in BY_K[:-1]]
+PROGRESS = 0.6
+
+
+def named(case):
+    return "-".join((case.kind, case.penalty, case.products))
+
+
+def made(case, seed=0):
+    """Random parameters and examples, in float64 within the context."""
+    params = dictionary.init(jax.random.key(seed), case)
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+    leaves = [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), jax.tree.unflatten(tree, leaves))
+    if dictionary.has_unit_rows(case):
+        params["W_dec"] = params["W_dec"] / jnp.linalg.norm(params["W_dec"], axis=1, keepdims=True)
+    x = jnp.asarray(np.random.default_rng(seed).normal(size=(B, D)))
+    return params, x
+
+
+def situation(dead=False):
+    return Situation(jnp.asarray(PROGRESS), jnp.zeros(F, bool).at[: 4 if dead else 0].set(True))
+
+
+@pytest.mark.parametrize("case", CASES, ids=named)
+def test_loss_and_features_of_the_oracle(case):
+    with jax.enable_x64(True):
+        params, x = made(case)
+        judged = dictionary.loss(params, Batch(x, x), case, situation())
+        f, want = getattr(oracle, case.kind)(jax.tree.map(np.asarray, params), np.asarray(x), case, PROGRESS)
+        np.testing.assert_allclose(judged.loss, want, rtol=1e-12)
+        np.testing.assert_array_equal(judged.fired, (f != 0).sum(0))
+        if case.kind not in ("batch_topk", "matryoshka"):  # whose examples have no batch outside of training
+            np.testing.assert_allclose(dictionary.encode(params, x, case), f, atol=1e-12)
+        np.testing.assert_allclose(dictionary.decode(params, jnp.asarray(f), case), oracle.say(params, f), atol=1e-12)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.kind != "jumprelu"], ids=named)
+def test_gradients_are_differences_of_the_oracles_loss(case):
+    """In random directions; the parts that are frozen on purpose (gated's decoder, p_anneal's scale) are added by hand."""
+    with jax.enable_x64(True):
+        params, x = made(case)
+        grads = jax.grad(lambda p: dictionary.loss(p, Batch(x, x), case, situation()).loss)(params)
+        on_host, rng, h = jax.tree.map(np.asarray, params), np.random.default_rng(3), 1e-6
+        value = lambda p: frozen_value(case, p, on_host, np.asarray(x))
+        for name in params:
+            way = rng.normal(size=np.shape(params[name]))
+            up, down = (value(on_host | {name: on_host[name] + sign * h * way}) for sign in (1, -1))
+            np.testing.assert_allclose((grads[name] * way).sum(), (up - down) / (2 * h), rtol=1e-5, atol=1e-7)
+
+
+def frozen_value(case, p, at, x):
+    """The oracle's loss as a function of the parameters that have a gradient, the others being held where they are."""
+    if case.kind == "p_anneal":
+        sizes = oracle.relu(oracle.read(at, x)) * oracle.lengths(at)
+        power = 1 + (case.last_power - 1) * (PROGRESS - case.anneal_start) / (1 - case.anneal_start)
+        scale = sizes.sum() / np.where(sizes > 1e-6, sizes**power, 0).sum()
+        f = oracle.relu(oracle.read(p, x))
+        powers = (f * oracle.lengths(p)) ** power
+        return oracle.error(x, oracle.say(p, f)) + case.sparsity * scale * powers.sum(1).mean()
+    if case.kind == "gated":
+        _, whole = oracle.gated(p, x, case, PROGRESS)
+        gate = oracle.relu(oracle.read(p, x))
+        free, held = (oracle.error(x, oracle.say(w, gate)) for w in (p, p | {k: at[k] for k in ("W_dec", "b_dec")}))
+        return whole - free + held
+    return getattr(oracle, case.kind)(p, x, case, PROGRESS)[1]
+
+
+def test_thresholds_follow_the_kernels_closed_form():
+    """A rectangle of width ε around each threshold, for every example that falls into it."""
+    with jax.enable_x64(True):
+        z = jnp.asarray(np.random.default_rng(0).normal(size=(50, 4)))
+        threshold, bandwidth, g = jnp.array([0.1, 0.5, 1.0, 0.3]), jnp.asarray(0.4), jnp.sin(z)
+        inside = np.abs(z - threshold) < 0.2
+        for function, height in ((jump, threshold), (step, 1.0)):
+            dz, dt = jax.grad(lambda z, t, f=function: (f(z, t, bandwidth) * g).sum(), (0, 1))(z, threshold)
+            np.testing.assert_allclose(dt, -(g * height * inside / 0.4).sum(0), rtol=1e-12)
+            np.testing.assert_allclose(dz, np.where(z > threshold, g, 0) if function is jump else 0 * z)
+
+
+@pytest.mark.parametrize("kind", BY_K)
+def test_k_and_width_are_masks(kind):
+    """A member with fewer features and a smaller k has the loss of a dictionary that is smaller."""
+    with jax.enable_x64(True):
+        large = Dictionary(kind=kind, **(SHAPE | {"prefixes": (1.0,), "auxiliary": "none"}), width=8)
+        small = dataclasses.replace(large, n_features=8, width=0, most=3)
+        params, x = made(large)
+        fewer = {name: p[:8] if p.shape[:1] == (F,) else p for name, p in params.items()}
+        here = Situation(jnp.asarray(1.0), jnp.zeros(F, bool))
+        there = Situation(jnp.asarray(1.0), jnp.zeros(8, bool))
+        got, want = (
+            dictionary.loss(p, Batch(x, x), c, s) for p, c, s in ((params, large, here), (fewer, small, there))
+        )
+        np.testing.assert_allclose(got.loss, want.loss, rtol=1e-12)
+        np.testing.assert_array_equal(got.fired[:8], want.fired)
+        assert not got.fired[8:].any()
+
+
+@pytest.mark.parametrize("auxiliary", ["openai", "saelens"])
+def test_dead_features_reconstruct_what_is_left(auxiliary):
+    with jax.enable_x64(True):
+        case = Dictionary(kind="topk", auxiliary=auxiliary, auxiliary_weight=0.5, **SHAPE)
+        params, x = made(case)
+        judged = dictionary.loss(params, Batch(x, x), case, situation(dead=True))
+        p, x = jax.tree.map(np.asarray, params), np.asarray(x)
+        f, error = oracle.topk(p, x, case, PROGRESS)
+        left = x - oracle.say(p, f)
+        z = np.where(np.arange(F) < 4, oracle.relu(oracle.read(p, x)), 0)
+        k = D // 2
+        f = np.array([oracle.largest(row[None], k)[0] for row in z])
+        missed = oracle.error(left, f @ p["W_dec"])
+        want = missed / oracle.error(left, np.tile(left.mean(0), (B, 1))) if auxiliary == "openai" else missed
+        np.testing.assert_allclose(judged.terms["auxiliary"], 0.5 * want, rtol=1e-12)
+        np.testing.assert_allclose(judged.loss, error + 0.5 * want, rtol=1e-12)
+        none = dictionary.loss(params, Batch(jnp.asarray(x), jnp.asarray(x)), case, situation())
+        assert none.terms["auxiliary"] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"kind": "topkk"}, "dictionary.kind: unknown 'topkk'; did you mean 'topk'"),
+        ({"k": 13}, "dictionary.k: 13 of 12 features"),
+        ({"k": 5}, "dictionary.most: 4 is less than k = 5"),
+        ({"most": 13}, "dictionary.most: 13 is more than n_features = 12"),
+        ({"width": 13}, "dictionary.width: 13"),
+        ({"kind": "matryoshka", "prefixes": (0.5, 0.25, 1.0)}, "dictionary.prefixes"),
+        ({"kind": "jumprelu", "bandwidth": 0.0}, "dictionary.bandwidth: 0.0 is not positive"),
+        ({"penalty": "stepp"}, "dictionary.penalty"),
+    ],
+)
+def test_impossible_values_are_named(change, words):
+    with pytest.raises(InputError, match=words):
+        Dictionary(**(SHAPE | change)).check()

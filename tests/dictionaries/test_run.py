@@ -1,0 +1,128 @@
+"""Training: known features are recovered, members are masked as they say, dead features come back, what is not finite stops."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from interp_jax import parts
+from interp_jax.dictionaries.config import KINDS, Dictionary
+from interp_jax.dictionaries.dead import resample
+from interp_jax.dictionaries.judged import Batch
+from interp_jax.dictionaries.parameters import geometric_median, initial
+from interp_jax.dictionaries.run import dictionary_run
+from interp_jax.parts import hyper, part
+from interp_jax.train.optimizer import Optimizer
+from interp_jax.train.population import population
+from interp_jax.train.run import ALIVE, Span
+
+N, D = 12, 8  # features and dimensions
+
+
+@part
+class Config:
+    seed: int = hyper(0)
+    steps: int = 400
+    scale: float = hyper(1.0)
+    dictionary: Dictionary = Dictionary(
+        d_in=D, n_features=16, most=4, k=2, sparsity=0.05, first_threshold=0.1, bandwidth=0.2, dead_after=5_000
+    )
+    optimizer: Optimizer = Optimizer(learning_rate=1e-2, clip_norm=1.0)
+
+
+def directions():
+    return np.linalg.qr(np.random.default_rng(0).normal(size=(D, D)))[0].astype(np.float32)
+
+
+def draw(hypers, shared, seed, step):
+    """Two of eight orthonormal features, of sizes around 1."""
+    key = jax.random.fold_in(jax.random.key(7), step)
+    chance, size = jax.random.uniform(key, (2, 256, D))
+    fires = chance >= jax.lax.top_k(chance, 2)[0][:, 1:]
+    x = hypers.scale * jnp.where(fires, 0.5 + size, 0.0) @ shared
+    return Batch(x, x)
+
+
+RUN = dictionary_run(draw, lambda hypers: (hypers.dictionary, hypers.optimizer, hypers.steps))
+
+
+def with_dictionary(**changes):
+    config = Config()
+    return dataclasses.replace(config, dictionary=dataclasses.replace(config.dictionary, **changes))
+
+
+def grown(config, steps=400):
+    span = Span(np.int32(0), np.int32(steps))
+    grow = jax.jit(lambda config: RUN.advance(RUN.init(config.seed, config), config, span, directions()))
+    return grow(config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_recovers_orthonormal_features(kind):
+    state, metrics = grown(with_dictionary(kind=kind, sparsity=0.2, prefixes=(0.5, 1.0)), 2_000)
+    W = np.asarray(state.params["W_dec"])
+    cosines = np.abs(W / np.linalg.norm(W, axis=1, keepdims=True) @ directions().T)
+    assert cosines.max(0).mean() > 0.95
+    assert state.diverged_at == ALIVE and np.isfinite(metrics["loss"])
+
+
+def test_a_population_trains_members_of_different_k_width_and_rate_in_one_program(compilations):
+    """Each member is what it is alone; rows of the decoder stay unit."""
+    configs = [with_dictionary(k=k, width=width) for k, width in ((1, 0), (2, 12), (3, 0))]
+    span = Span(np.int32(0), np.int32(20))
+    grow = population(
+        lambda config, shared: RUN.advance(RUN.init(config.seed, config), config, span, shared), 1, jax.devices()[:1]
+    )
+    members = parts.stack(configs)
+    with compilations() as names:
+        state, metrics = grow(members, directions())
+        grow(jax.tree.map(lambda x: x[::-1], members), directions())
+    assert len([name for name in names if "on_device" in name or "lambda" in name]) <= 1
+    for i, config in enumerate(configs):
+        alone, said = grown(config, 20)
+        np.testing.assert_allclose(state.params["W_dec"][i], alone.params["W_dec"], atol=1e-5)
+        np.testing.assert_allclose(metrics["loss"][i], said["loss"], rtol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(state.params["W_dec"], axis=-1), 1, rtol=1e-5)
+    assert metrics["l0"][0] <= 1 < metrics["l0"][2] <= 3
+
+
+def test_a_stream_that_becomes_infinite_stops_the_member_alone():
+    configs = [Config(), Config(scale=float("inf"))]
+    span = Span(np.int32(0), np.int32(5))
+    grow = population(
+        lambda config, shared: RUN.advance(RUN.init(config.seed, config), config, span, shared), 1, jax.devices()[:1]
+    )
+    state, _ = grow(parts.stack(configs), directions())
+    assert state.diverged_at.tolist() == [ALIVE, 0]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+
+
+def test_features_that_are_silent_are_counted_and_started_anew():
+    config = with_dictionary(k=1, dead_after=300, auxiliary="none")
+    state, metrics = grown(config, 3)
+    silent = np.asarray(state.memory.silent)
+    assert set(silent.tolist()) <= {0, 256, 512, 768} and metrics["dead"] > 0
+    dead = jnp.asarray(silent >= 512)
+    x = draw(config, directions(), 0, 0).x
+    fresh = resample(jax.random.key(0), state.params, x, x, dead)
+    unit = lambda v: v / np.linalg.norm(v, axis=-1, keepdims=True)
+    towards = unit(np.asarray(x) - np.asarray(state.params["b_dec"]))
+    cosines = np.abs(unit(np.asarray(fresh["W_dec"])) @ towards.T).max(1)
+    assert np.allclose(cosines[np.asarray(dead)], 1, atol=1e-5)
+    for name, old in state.params.items():
+        alive = ~np.asarray(dead) if np.shape(old)[:1] == dead.shape else slice(None)
+        np.testing.assert_array_equal(np.asarray(fresh[name])[alive], np.asarray(old)[alive])
+
+
+def test_first_parameters():
+    cfg = Dictionary(d_in=D, n_features=16)
+    params = initial(jax.random.key(0), cfg, 0.3)
+    np.testing.assert_array_equal(params["W_enc"], params["W_dec"])
+    np.testing.assert_allclose(np.linalg.norm(params["W_dec"], axis=1), 0.3, rtol=1e-5)
+    other = initial(jax.random.key(0), dataclasses.replace(cfg, d_out=3))
+    assert other["W_enc"].shape == (16, D) and other["W_dec"].shape == (16, 3)
+    x = jnp.array([[0.0, 0], [0, 0], [0, 0], [100.0, 0], [0, 50.0]])
+    np.testing.assert_allclose(geometric_median(x, 500), [0, 0], atol=1e-2)  # where most are, unlike the mean
