@@ -10,10 +10,12 @@ from jax.typing import DTypeLike
 
 from interp_jax.errors import InputError, nearest
 from interp_jax.models.config import TransformerConfig
-from third_party.huggingface.weights import ROWS, Params, Shardings, check_dtype
+from third_party.huggingface.weights import Params, Shardings, check_dtype
 from third_party.placement import stack_to_device, to_device
 from third_party.safetensors_io import Checkpoint, meant
 from third_party.transformer_lens.tensors import BUFFERS, EMBED, UNEMBED, UNUSED, Row, parameters, paths, tensors
+
+ROWS = 4096  # of two large tensors, compared at once
 
 
 def state_dict(params: Params, cfg: TransformerConfig) -> Iterator[tuple[str, np.ndarray]]:
