@@ -19,6 +19,7 @@ from interp_jax.experiments.patching.estimate_blocks import LABELS, agreement_da
 from interp_jax.experiments.patching.measure import METRICS, metric_of
 from interp_jax.experiments.patching.question import is_known
 from interp_jax.experiments.patching.ranking import beside_random
+from interp_jax.experiments.patching.routes import patch_routes
 from interp_jax.experiments.patching.sources import mean_of_others, sources_of
 from interp_jax.experiments.patching.view import view_of
 from interp_jax.experiments.subjects.model import Model
@@ -238,22 +239,32 @@ def test_nodes_are_patched_with_what_is_chosen():
 
 
 @pytest.mark.slow
+def test_paths_carry_what_is_chosen():
+    """What a last layer's MLP says to the logits directly is all that it says."""
+    contrast = random_contrast()
+    contrast = contrast._replace(params=jax.device_put(contrast.params))
+    last = np.array([contrast.cfg.n_layers * contrast.cfg.n_heads + contrast.cfg.n_layers - 1])
+    for kind in ("zero", "mean", "run"):
+        here = contrast._replace(source=kind)
+        nodes = causes.patch_nodes(here, DENOISING)[1]["mlp"]
+        np.testing.assert_allclose(patch_routes(here, DENOISING, last)["path_logits"][0], nodes[-1], atol=1e-5)
+
+
+@pytest.mark.slow
 def test_what_is_not_there_for_another_source_is_said():
-    """Loss, with means put in: heads and positions are ranked, and each part that is left out has its line."""
+    """Loss, with means put in: nodes and paths are ranked, and each part that is left out has its line."""
     config = dataclasses.replace(SMALL, metric="loss", source="mean", task=Task(pairs=6, length=9))
     group = run_group(config)
     view = view_of(group)
     assert view.total < -1 and view.is_clear and not view.missed
-    assert not any("path" in name or "." in name for d in DIRECTIONS for name in view.effects[d])
+    assert not any("." in name for d in DIRECTIONS for name in view.effects[d])
     for direction in DIRECTIONS:
-        assert {"z", "q", "k", "v", "resid_pre", "random"} <= set(view.effects[direction])
+        assert {"z", "q", "k", "v", "resid_pre", "random", "path_logits", "path_all"} <= set(view.effects[direction])
     page = patching.report([group])
     said = sections(page)
-    for heading in ("The circuit", "Direct paths", "Through a node, and past it", "How far estimates agree"):
+    for heading in ("Through a node, and past it", "How far estimates agree"):
         assert "put in here" in said[heading] and "\n" not in said[heading]
-    assert (
-        "the mean output of the other pairs' clean runs" in page.summary and "So no circuit is named." in page.summary
-    )
+    assert "the mean output of the other pairs' clean runs" in page.summary
     html = render(page.title, page.summary, page.blocks)
     assert "NaN" not in html and "mean ablation" in html
     assert view.shares(NOISING, "z")[1, 0] > 0.5 > abs(view.shares(NOISING, "z")[1, 1])

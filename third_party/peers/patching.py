@@ -55,7 +55,7 @@ BARS = {
     ("residual pre", 1, "3"): 35.0, ("residual pre", 1, "4"): 12.0,
     ("residual pre", 8, "3"): 9.0, ("residual pre", 8, "4"): 4.0,
     ("head outputs", 1, "3"): 6.0, ("head outputs", 8, "3"): 6.0,
-} | {(grid, batch, "3"): 30.0 for grid in GRIDS if "paths" in grid for batch in (1, 8)}  # fmt: skip
+} | {(grid, batch, "3"): 30.0 for grid in GRIDS if grid.startswith("direct paths") for batch in (1, 8)}  # fmt: skip
 LENGTH, BATCHES = 16, (1, 8)
 N_CHECKED, N_SAMPLED = 6, 24  # cells that are compared before, and that stand for all in the time
 LONG = 20.0  # seconds of a turn of the library's that is taken once only

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from interp_jax.experiments.patching.routes import INPUTS
-from interp_jax.experiments.patching.sources import RUN
 from interp_jax.experiments.patching.view import View
 from interp_jax.experiments.subjects.kinds import KIND
 from interp_jax.patching.prompts import DENOISING, DIRECTIONS, NOISING
@@ -116,8 +115,6 @@ def sentence(view: View, chain: Chain | None) -> str:
 
 def no_paths(view: View) -> str:
     """Why a report has no paths between heads."""
-    if view.config.source != RUN:
-        return "Along paths, heads speak as in the other run, whose activations are not put in here: none is patched."
     if view.n_layers == 1:
         return "A model of one layer has no path from a head into another."
     return "The norms of this model rescale the stream after each layer, so no path is direct."

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from interp_jax.experiments.patching.shares import share_interval
 from interp_jax.experiments.patching.view import DONE, View
+from interp_jax.patching.effects.shares import share_interval
 from interp_jax.patching.effects.significance import benjamini_hochberg, sign_flip_test
 from interp_jax.patching.prompts import DENOISING, DIRECTIONS, NOISING
 from interp_jax.results.tables import Table

@@ -4,10 +4,10 @@ import numpy as np
 
 from interp_jax.experiments.patching.listing import plain
 from interp_jax.experiments.patching.ranking import node_names, nodes_of
-from interp_jax.experiments.patching.shares import share_interval
 from interp_jax.experiments.patching.sources import RUN
 from interp_jax.experiments.patching.view import View
 from interp_jax.patching.effects.mediation import Effects, mediation_effects
+from interp_jax.patching.effects.shares import share_interval
 from interp_jax.patching.prompts import DENOISING, NOISING
 from interp_jax.results.report import Block, Section, TableBlock
 from interp_jax.results.tables import Table, cell_text, interval

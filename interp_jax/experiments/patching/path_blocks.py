@@ -25,7 +25,7 @@ def circuit_blocks(view: View) -> list[Block]:
     if view.has("path_all"):
         said += (
             "\n\nA direct path from a head into the keys of another: `k' = W_K norm(stream + Δ)`,"
-            " where Δ is by how much the head's output differs between the two runs, and all else is the base run's; what"
+            " where Δ is by how much the head's output differs from what is put in, and all else is the base run's; what"
             " follows is computed anew. Likewise queries and values. Where several heads do the same work, no single path"
             " shows what all do together: so a head is asked as well what it does through the keys of all later heads at"
             " once."

@@ -5,9 +5,9 @@ import numpy as np
 from jaxtyping import Float
 
 from interp_jax.experiments.patching.listing import FAMILY, FDR, p_values, plain, rounded
-from interp_jax.experiments.patching.shares import share_interval
 from interp_jax.experiments.patching.view import DONE, View
 from interp_jax.patching.effects.mediation import against_random
+from interp_jax.patching.effects.shares import share_interval
 from interp_jax.patching.prompts import DIRECTIONS
 from interp_jax.results.report import Block, Section, TableBlock
 from interp_jax.results.tables import Table

@@ -8,10 +8,10 @@ from functools import partial
 import numpy as np
 from jaxtyping import Int
 
-from interp_jax.experiments.patching.causes import Contrast
-from interp_jax.experiments.patching.sources import RUN
+from interp_jax.experiments.patching.causes import Contrast, put_in
 from interp_jax.models.transformer import TransformerConfig
 from interp_jax.patching.paths.patch import Sender, every_head, every_mlp, patch_paths
+from interp_jax.patching.paths.senders import sites_of
 
 INPUTS = ("q", "k", "v")
 
@@ -19,12 +19,14 @@ INPUTS = ("q", "k", "v")
 def patch_routes(contrast: Contrast, direction: str, senders: Int[np.ndarray, " S"]) -> dict[str, np.ndarray]:
     """All paths from some heads and MLPs; see `runs.py` for names and axes.
 
-    No model with post-norms has direct paths, none of one layer has paths between heads, and senders speak as in the other run.
+    No model with post-norms has direct paths, and none of one layer has paths between heads.
     """
-    params, cfg, prompts, metric, _, source = contrast
-    if cfg.placement == "post" or source != RUN:
+    params, cfg, prompts, metric, *_ = contrast
+    if cfg.placement == "post":
         return {}
-    run = partial(patch_paths, params, cfg, prompts, senders_of(cfg, senders), metric=metric, direction=direction)
+    who = senders_of(cfg, senders)
+    source = put_in(contrast, direction, *sites_of(who))
+    run = partial(patch_paths, params, cfg, prompts, who, metric=metric, direction=direction, source=source)
     found = {"path_logits": run("logits").metric}
     if cfg.n_layers == 1:
         return found

@@ -1,8 +1,8 @@
 """Path patching: what one part of a model does through what another part reads of it (Wang et al. 2022; Goldowsky-Dill et al.
 2023, "Localizing model behavior with path patching").
 
-A sender is a head or an MLP whose output is that of the source run. A receiver is the query, key or value input of a head, the
-input of an MLP, the stream at one place, or the logits. In between, as `between` says,
+A sender is a head or an MLP whose output is that of the source run, or one that is given. A receiver is the query, key or value
+input of a head, the input of an MLP, the stream at one place, or the logits. In between, as `between` says,
 
     "nothing"    the direct path alone: what the receiver reads changes by what the sender's own output changes
     "mlps"       MLPs in between are computed anew, attention stays as it was
@@ -28,14 +28,15 @@ import numpy as np
 from jaxtyping import Array
 
 from interp_jax.models.transformer import Params, TransformerConfig
+from interp_jax.patching.exact.checks import check_source
 from interp_jax.patching.exact.cone import Shared
-from interp_jax.patching.exact.grids import Patched
+from interp_jax.patching.exact.grids import Patched, Sources
 from interp_jax.patching.exact.plan import MEMORY, chunks, rows_of
 from interp_jax.patching.metrics import Metric, check_finite
 from interp_jax.patching.paths.plan import PathPlan, path_steps, plan_paths
 from interp_jax.patching.paths.program import run_path_step
 from interp_jax.patching.paths.routes import Receivers, Route, Sender, Senders, check_request, grid_of, route_of
-from interp_jax.patching.paths.senders import Paths, carry, record_run
+from interp_jax.patching.paths.senders import HEAD_OUTPUT, MLP_OUTPUT, Paths, carry, record_run, sites_of
 from interp_jax.patching.prompts import DENOISING, Prompts, check_question, ordered, roles
 from interp_jax.train.population import pad_members, population
 
@@ -65,6 +66,7 @@ def patch_paths(
     receivers: Receivers = "each",
     memory: float = MEMORY,
     devices: Sequence[jax.Device] | None = None,
+    source: Sources | None = None,
 ) -> Patched:
     """The metric of every pair: axes sender, then layer (and head) of the receivers; of receivers together and of the
     logits, sender alone.
@@ -84,20 +86,26 @@ def patch_paths(
         which hear together.
       memory: bytes that activations may take, recorded ones and those of a step.
       devices: those to spread the steps over.
+      source: what senders say in place of the source run's outputs: "blocks.attn.z" [L B P H E] of heads, "blocks.mlp.out"
+        [L B P D] of MLPs; means, zeros, noise.
 
     Raises:
-      InputError: post-norms, where the stream is no sum; an unknown word, or a sender or receiver that the model lacks.
+      InputError: post-norms, where the stream is no sum; an unknown word, or a sender or receiver that the model lacks; a
+        source without what senders say, or of another shape.
     """
     how = receivers if isinstance(receivers, str) else "together"
     words = {"receiver": receiver, "receivers": how, "between": between, "onward": onward}
     check_request(cfg, senders, words)
     check_question(params, cfg, prompts, metric)
     route = route_of(cfg, words)
+    if source is not None:
+        check_source(source, sites_of(senders), cfg, *prompts.clean.shape)
     plan = plan_paths(params, route, receiver, senders, prompts, metric, memory, devices, receivers)
     found = []
     for examples in chunks(len(prompts.at), plan.examples):
         some = jax.tree.map(partial(rows_of, examples), (prompts, metric))
-        found.append(_patch_some(params, plan, *some, direction))
+        given = {} if source is None else {site: a[:, examples] for site, a in source.items()}
+        found.append(_patch_some(params, plan, *some, direction, given))
     values, base, other = (np.concatenate(parts, -1)[..., : len(prompts.at)] for parts in zip(*found, strict=True))
     clean, corrupted = ordered(base, other, direction)
     grid = grid_of(route, receiver, senders)
@@ -108,13 +116,14 @@ def patch_paths(
 
 
 def _patch_some(
-    params: Params, plan: PathPlan, prompts: Prompts, metric: Metric, direction: str
+    params: Params, plan: PathPlan, prompts: Prompts, metric: Metric, direction: str, source: Sources
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Metrics of the pairs [S N B], of the base run and of the source run."""
     given, others = roles(prompts, direction)
     base, own, base_metric = record_run(params, given, plan.route.cfg, prompts, metric)
     _, other, other_metric = record_run(params, others, plan.route.cfg, prompts, metric)
-    paths = Paths(Shared(params, base, prompts.positions, prompts.at, {}, metric), own, other, None, plan.listeners)
+    said = other._replace(z=source.get(HEAD_OUTPUT, other.z), mlp=source.get(MLP_OUTPUT, other.mlp))
+    paths = Paths(Shared(params, base, prompts.positions, prompts.at, {}, metric), own, said, None, plan.listeners)
     n_senders = sum(len(batch.senders.layer) for batch in plan.batches)
     found = np.tile(np.asarray(base_metric), (n_senders, plan.n_receivers, 1))
     for batch in plan.batches:

@@ -7,7 +7,7 @@
 Only the rows that are asked for are made.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,8 +24,15 @@ from interp_jax.patching.exact.cone import Shared, read_out
 from interp_jax.patching.exact.exchange import at_layer
 from interp_jax.patching.exact.recordings import Recording, record_base
 from interp_jax.patching.metrics import Metric
-from interp_jax.patching.paths.routes import MLP, Route, Senders
+from interp_jax.patching.paths.routes import MLP, Route, Sender, Senders
 from interp_jax.patching.prompts import Input, Prompts, stream
+
+HEAD_OUTPUT, MLP_OUTPUT = "blocks.attn.z", "blocks.mlp.out"
+
+
+def sites_of(senders: Sequence[Sender]) -> tuple[str, ...]:
+    """The sites at which senders speak."""
+    return tuple(dict.fromkeys(MLP_OUTPUT if sender.head is None else HEAD_OUTPUT for sender in senders))
 
 
 class Outputs(NamedTuple):
@@ -69,12 +76,10 @@ def record_run(
 
 def record_outputs(params: Params, given: Input, cfg: TransformerConfig, prompts: Prompts) -> Outputs:
     """What senders say."""
-    sites = ["blocks.attn.z", "blocks.attn.out", *(["blocks.mlp.out"] if cfg.d_mlp else [])]
+    sites = [HEAD_OUTPUT, "blocks.attn.out", *([MLP_OUTPUT] if cfg.d_mlp else [])]
     sites += ["blocks.resid_mid"] if cfg.d_mlp and not cfg.parallel else []
     _, acts = taps.record(stream, sites)(params, given, cfg, prompts)
-    return Outputs(
-        acts["blocks.attn.z"], acts["blocks.attn.out"], acts.get("blocks.mlp.out"), acts.get("blocks.resid_mid")
-    )
+    return Outputs(acts[HEAD_OUTPUT], acts["blocks.attn.out"], acts.get(MLP_OUTPUT), acts.get("blocks.resid_mid"))
 
 
 def said(cfg: TransformerConfig, paths: Paths, sender: Senders, columns: Int[Array, "#B N"]) -> Float[Array, "B N D"]:
@@ -107,7 +112,7 @@ def carry(route: Route, sender: Senders, paths: Paths) -> Float[Array, "Z B P D"
         return x + jnp.where((layer == sender.layer) & (sender.head == MLP), 1, 0).astype(x.dtype) * delta
 
     site = "blocks.resid_pre" if route.is_early else "blocks.resid_mid"
-    edits = {"blocks.attn.out": attn} | ({"blocks.mlp.out": mlp} if cfg.d_mlp else {})
+    edits = {"blocks.attn.out": attn} | ({MLP_OUTPUT: mlp} if cfg.d_mlp else {})
     model = taps.record(taps.edit_with(transformer.blocks, edits), [site])
     x = at_layer(shared.base.streams, sender.layer)
     (end, _), acts = model(shared.params, x, cfg, sender.layer, None, shared.positions)

@@ -12,7 +12,7 @@ from interp_jax.errors import InputError
 from interp_jax.models import transformer
 from interp_jax.patching import metrics
 from interp_jax.patching.paths.patch import Sender, every_head, every_mlp, patch_paths
-from tests.patching.exact.test_grids import METRIC, MODELS, B, model, prompts
+from tests.patching.exact.test_grids import METRIC, MODELS, B, P, model, prompts
 
 SITES = {"q": "blocks.attn.q", "k": "blocks.attn.k", "v": "blocks.attn.v", "mlp": "blocks.mlp.in", "logits": "logits"}
 STREAMS = ("resid_pre", "resid_mid", "resid_post")
@@ -42,12 +42,13 @@ def compose(*functions):
 
 
 @partial(jax.jit, static_argnums=(1, 4, 5))
-def naive_reading(params, cfg, seen, where, receiver, between):
+def naive_reading(params, cfg, seen, where, receiver, between, source):
     """Logits, what receivers read [L B P …], and what parts of the base run said, of a run in which a sender speaks."""
     (base, other), (l1, h1) = (seen.corrupted, seen.clean), where
     kinds = ["blocks.attn.z"] + (["blocks.mlp.out"] if cfg.d_mlp else [])
     run = lambda tokens: transformer.apply(params, tokens, cfg, seen.positions)
     own, theirs = (taps.record(run, kinds)(tokens)[1] for tokens in (base, other))
+    theirs |= source
     heads = jnp.arange(cfg.n_heads)
 
     def send_z(x, layer):
@@ -90,10 +91,10 @@ def naive_stream(params, cfg, seen, heard, where, receiver, onward):
     return taps.edit_with(run, after | {SITES[receiver]: receive})(seen.corrupted)
 
 
-def naive_pair(params, cfg, seen, metric, where, receiver, between, onward):
+def naive_pair(params, cfg, seen, metric, where, receiver, between, onward, source):
     """The metric of a sender's path into one receiver; into all later ones where its layer is `TOGETHER`."""
     l1, h1, l2, h2 = where
-    logits, *heard = naive_reading(params, cfg, seen, (l1, h1), receiver, between)
+    logits, *heard = naive_reading(params, cfg, seen, (l1, h1), receiver, between, source)
     rows = jnp.arange(len(seen.at))
     if receiver == "logits":
         return metric.of(logits[rows, seen.at])
@@ -109,12 +110,12 @@ def naive_pair(params, cfg, seen, metric, where, receiver, between, onward):
     return metric.of(transformer.unembed(params, stream[rows, seen.at], cfg))
 
 
-def check(name, receiver, between, onward, senders=None, seen=None, receivers="each"):
+def check(name, receiver, between, onward, senders=None, seen=None, receivers="each", source=None):
     cfg = MODELS[name]
     with jax.enable_x64(True):
         params, seen = model(cfg), prompts(cfg) if seen is None else seen
         senders = senders or (*every_head(cfg)[::3], *((Sender(0), Sender(1)) if cfg.d_mlp else ()))
-        options = {"between": between, "onward": onward, "receivers": receivers}
+        options = {"between": between, "onward": onward, "receivers": receivers, "source": source}
         got = patch_paths(params, cfg, seen, senders, receiver, METRIC, **options)
         n = {"q": cfg.n_heads, "k": cfg.n_groups, "v": cfg.n_groups}.get(receiver, 1)
         n = 1 if receivers == "together" else n
@@ -125,7 +126,7 @@ def check(name, receiver, between, onward, senders=None, seen=None, receivers="e
                 for head in range(n):
                     where = sender.layer, NO_HEAD if sender.head is None else sender.head
                     where += (TOGETHER, NO_HEAD) if receivers == "together" else (layer, head)
-                    want = naive_pair(params, cfg, seen, METRIC, where, receiver, between, onward)
+                    want = naive_pair(params, cfg, seen, METRIC, where, receiver, between, onward, source or {})
                     assert np.abs(values[i, layer, head] - want).max() <= 1e-10, (sender, layer, head)
                     moved = max(moved, np.abs(want - got.corrupted).max())
     assert moved > 1e-4
@@ -160,7 +161,7 @@ def test_heads_that_are_named_hear_together(receiver, onward):
         everyone = run(receivers=[(layer, head) for layer in range(3) for head in range(n)]).metric
         one, two = run(receivers=[(2, 1)]).metric, run(receivers=[(2, 1), (1, 0)]).metric
         params, seen = model(cfg), prompts(cfg)
-        heard = naive_reading(params, cfg, seen, (0, 0), receiver, "nothing")[1:]
+        heard = naive_reading(params, cfg, seen, (0, 0), receiver, "nothing", {})[1:]
     assert np.abs(everyone - together).max() <= 1e-10
     assert np.abs(one - each[:, 2, 1]).max() <= 1e-10
     assert np.abs(two - one)[0].max() > 1e-4
@@ -261,6 +262,29 @@ def test_padding():
     check("mlp", "k", "nothing", "all", seen=prompts(cfg, padded=True), receivers="together")
 
 
+def random_source(cfg):
+    keys = jax.random.split(jax.random.key(3))
+    z, out = (cfg.n_layers, B, P, cfg.n_heads, cfg.d_head), (cfg.n_layers, B, P, cfg.d_model)
+    return {"blocks.attn.z": jax.random.normal(keys[0], z), "blocks.mlp.out": jax.random.normal(keys[1], out)}
+
+
+@pytest.mark.parametrize("between", ["nothing", "all"])
+def test_senders_say_what_is_given(between):
+    """Heads and MLPs alike, and not what the other run has them say."""
+    with jax.enable_x64(True):
+        source = random_source(MODELS["mlp"])
+    check("mlp", "q", between, "all", senders=(Sender(0, 1), Sender(1)), source=source)
+
+
+def test_given_activations_are_cut_with_the_prompts():
+    cfg = MODELS["mlp"]
+    run = partial(patch_paths, model(cfg, jnp.float32), cfg, prompts(cfg), (Sender(0, 1), Sender(0)), "k", METRIC)
+    source = jax.tree.map(np.asarray, random_source(cfg))
+    whole, parts = run(source=source), run(source=source, memory=3e4)
+    assert np.allclose(whole.metric, parts.metric, atol=1e-5)
+    assert np.array_equal(whole.clean, run().clean), "the runs are compared as they are"
+
+
 def test_cut_to_fit():
     cfg = MODELS["mlp"]
     params, seen = model(cfg, jnp.float32), prompts(cfg)
@@ -284,6 +308,8 @@ ERRORS = {
     "nothing lies between attention and MLP": dict(receiver="resid_mid", name="parallel, partial rotary"),
     "norms rescale": dict(name="encoder"),
     "without MLPs": dict(name="attention only", receiver="mlp"),
+    "source has no 'blocks.attn.z', which is patched": dict(source={"blocks.mlp.out": np.zeros(3)}),
+    "source of 'blocks.attn.z' is .3,., the site is": dict(source={"blocks.attn.z": np.zeros(3)}),
 }
 
 
@@ -296,7 +322,7 @@ def test_errors(message):
     with pytest.raises(InputError, match=message):
         patch_paths(
             model(cfg, jnp.float32), cfg, prompts(cfg), given["senders"], given["receiver"], METRIC,
-            between=given["between"], receivers=given["receivers"],
+            between=given["between"], receivers=given["receivers"], source=given.get("source"),
         )  # fmt: skip
 
 

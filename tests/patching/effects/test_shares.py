@@ -9,8 +9,8 @@ import scipy.stats
 from interp_jax import randomness
 from interp_jax.errors import InputError
 from interp_jax.experiments.patching.listing import Cells, listed, p_values, rounded, strongest
-from interp_jax.experiments.patching.shares import share_interval
 from interp_jax.patching.effects.intervals import bootstrap_interval
+from interp_jax.patching.effects.shares import share_interval
 from interp_jax.patching.effects.significance import benjamini_hochberg, sign_flip_test
 from interp_jax.patching.prompts import DIRECTIONS
 from tests.experiments.test_patching import view_with
