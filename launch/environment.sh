@@ -17,7 +17,10 @@ use_environment() {
   local needs=jax requirements=requirements.txt accelerator environment
   case $1 in
     test) needs+=' pytest xdist ruff importlinter' requirements+=' requirements-dev.txt' ;;
-    peers) needs+=' pytest xdist torch transformers' requirements+=' requirements-dev.txt third_party/peers/requirements.txt' ;;
+    peers)
+      needs+=' pytest xdist torch transformers'
+      requirements+=' requirements-dev.txt third_party/peers/requirements.txt third_party/peers/requirements-alone.txt'
+      ;;
     lens4) needs+=' torch transformer_lens' requirements+=' third_party/peers/requirements-lens4.txt' ;;
   esac
   if [ -n "${INTERP_JAX_PYTHON:-}" ]; then
@@ -161,12 +164,18 @@ except OSError:
     pass' >/dev/null
 }
 
-install_packages() { # ENVIRONMENT ACCELERATOR REQUIREMENTS
-  local packages=() file
+install_packages() { # ENVIRONMENT ACCELERATOR REQUIREMENTS; what *-alone.txt lists comes without what it asks for
+  local packages=() alone=() file
   set -o pipefail
-  for file in $3; do packages+=(-r "$ROOT/$file"); done
+  for file in $3; do
+    case $file in
+      *-alone.txt) alone+=(-r "$ROOT/$file") ;;
+      *) packages+=(-r "$ROOT/$file") ;;
+    esac
+  done
   [ "$2" = cpu ] || packages+=("jax[$2]")
   run_pip "$1" "${packages[@]}" || return 1
+  [ -z "${alone[*]:-}" ] || run_pip "$1" --no-deps "${alone[@]}" || return 1
   "$1/bin/python" -c 'import importlib.metadata as m; print(m.version("jax"))' >"$1/jax_version" && mv "$1/jax_version" "$1/complete"
 }
 

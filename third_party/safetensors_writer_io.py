@@ -66,6 +66,20 @@ def write_checkpoint(
         _publish(staging, directory)
 
 
+def write_file(file: Path, tensors: Mapping[str, Any], metadata: Mapping[str, str] = PUBLISHED) -> None:
+    """Writes one file of tensors, under any name; it replaces the one before it whole.
+
+    Raises:
+      InputError: a dtype that the format lacks, no tensor, or a file that cannot be written.
+    """
+    (shard,) = _shards(tensors.items(), float("inf"), file)
+    with _staging(file.parent) as staging:
+        _save(staging / file.name, shard, metadata, file.parent)
+        with explained(file):
+            os.replace(staging / file.name, file)
+            sync_directory(file.parent)
+
+
 def _shards(pairs: Iterable[tuple[str, Any]], max_bytes: float, directory: Path) -> Iterator[dict[str, np.ndarray]]:
     """Shard after shard; each is emptied when the next is asked for, so that two are never held."""
     shard: dict[str, np.ndarray] = {}

@@ -8,11 +8,15 @@ from interp_jax.errors import InputError, nearest
 from interp_jax.parts import hyper, part
 
 KINDS = (
-    "standard", "p_anneal", "gated", "topk", "batch_topk", "matryoshka", "abs_topk", "jumprelu", "matching_pursuit"
+    "standard", "p_anneal", "gated", "topk", "batch_topk", "matryoshka", "abs_topk", "jumprelu", "matching_pursuit",
+    "cross_layer",
 )  # fmt: skip
 BY_K = ("topk", "batch_topk", "matryoshka", "abs_topk", "matching_pursuit")  # whose sparsity is a number of features
+WITH_THRESHOLDS = ("jumprelu", "cross_layer")
 PENALTIES = ("step", "tanh", "target")
 AUXILIARIES = ("none", "openai", "saelens")
+CONTROLS = ("none", "l0")
+THRESHOLDS = ("log", "linear")
 PRODUCTS = ("auto", "sparse", "dense")
 
 
@@ -26,9 +30,17 @@ class Dictionary:
       d_out: width of what it writes, for transcoders; 0 is `d_in`.
       n_features: F.
       most: the largest k of the program; 0 for kinds without k.
-      penalty: of "jumprelu": "step", "tanh" or "target".
+      pieces: what is written is so many vectors side by side, of layers or of models: a crosscoder (Lindsey et al. 2024). The
+        length of a feature's row in a penalty is then the sum of its pieces' lengths, so that pieces may be left out. Of
+        "cross_layer" the layers, of which what is read and what is written are so many vectors side by side.
+      skip: whether a linear map from what is read is added to what is written: a skip transcoder (Paulo et al. 2025).
+      centred: whether the decoder's bias is taken off what is read; not where `d_out` is given.
+      thresholds: of `WITH_THRESHOLDS`: what is learned: their logarithm, or themselves, kept from falling below 0.
+      penalty: of `WITH_THRESHOLDS`: "step", "tanh" or "target".
       prefixes: of "matryoshka": how many of the first features reconstruct alone, rising, each a share of F.
       auxiliary: how dead features are brought back: "none", "openai" or "saelens".
+      control: of the other kinds, how the weight of the penalty is found: "none" as `sparsity` says, or "l0" from there on so
+        that `target` features are active on average.
       products: of kinds in `BY_K`, after the encoder's: "sparse", "dense", or "auto" for what suits the machine.
       width: features in use; 0 is all F.
       k: of kinds in `BY_K`.
@@ -36,10 +48,11 @@ class Dictionary:
       sparsity_warmup: share of the steps over which the penalty rises from 0 (and k falls, from `most`).
       last_power: of "p_anneal": the power at the end.
       anneal_start: of "p_anneal": share of the steps after which the power leaves 1.
-      bandwidth: of "jumprelu": width of the kernel that its derivatives are estimated with.
-      first_threshold: of "jumprelu".
-      tanh_scale: of "jumprelu" with "tanh": how sharply it counts.
-      target: of "jumprelu" with "target": mean number of active features.
+      bandwidth: of `WITH_THRESHOLDS`: width of the kernel that its derivatives are estimated with.
+      first_threshold: of `WITH_THRESHOLDS`.
+      tanh_scale: of these with "tanh": how sharply it counts.
+      target: of these with "target", and of the control of L0: mean number of active features.
+      control_rate: of the control of L0: change of the logarithm of the weight in a step, where L0 is twice the target.
       dead_after: examples without firing after which a feature counts as dead.
       auxiliary_weight: of the auxiliary loss.
       first_norm: length of the decoder's first rows, where they are free.
@@ -50,9 +63,14 @@ class Dictionary:
     d_out: int = 0
     n_features: int = 512
     most: int = 32
+    pieces: int = 1
+    skip: bool = False
+    centred: bool = True
+    thresholds: str = "log"
     penalty: str = "step"
     prefixes: tuple = (0.0625, 0.125, 0.25, 0.5, 1.0)
     auxiliary: str = "openai"
+    control: str = "none"
     products: str = "auto"
     width: int = hyper(0)
     k: int = hyper(32)
@@ -64,6 +82,7 @@ class Dictionary:
     first_threshold: float = hyper(0.01)
     tanh_scale: float = hyper(4.0)
     target: float = hyper(32.0)
+    control_rate: float = hyper(0.003)
     dead_after: int = hyper(1_000_000)
     auxiliary_weight: float = hyper(1 / 32)
     first_norm: float = hyper(0.1)
@@ -74,6 +93,8 @@ class Dictionary:
             ("kind", KINDS),
             ("penalty", PENALTIES),
             ("auxiliary", AUXILIARIES),
+            ("control", CONTROLS),
+            ("thresholds", THRESHOLDS),
             ("products", PRODUCTS),
         ):
             value = getattr(self, name)
@@ -83,13 +104,40 @@ class Dictionary:
             raise InputError("dictionary: d_in and n_features must be at least 1, d_out at least 0")
         if not 0 <= self.width <= self.n_features:
             raise InputError(f"dictionary.width: {self.width} is not in 0 … n_features = {self.n_features}")
-        if self.kind in BY_K:
+        if self.is_by_k:
             self._check_k()
         if self.kind == "matryoshka":
             self._check_prefixes()
-        if self.kind == "matching_pursuit" and self.d_out not in (0, self.d_in):
-            raise InputError("dictionary.d_out: matching pursuit explains what it reads, so d_out is d_in")
-        for name in ("bandwidth", "first_threshold", "tanh_scale", "target", "last_power", "first_norm"):
+        if self.kind == "matching_pursuit" and (self.d_out or not self.centred):
+            raise InputError(
+                "dictionary.d_out, centred: matching pursuit explains what it reads, less the decoder's bias"
+            )
+        if self.skip and not self.d_out:
+            raise InputError("dictionary.skip: only a transcoder has what it reads beside what it writes; set d_out")
+        if self.kind == "cross_layer" and (
+            self.pieces < 1 or not self.d_out or self.d_in % self.pieces or self.n_features % self.pieces
+        ):
+            raise InputError(
+                f"dictionary.pieces: {self.pieces} layers of a cross-layer transcoder must divide d_in = {self.d_in}, d_out = "
+                f"{self.d_out}, which it has, and n_features = {self.n_features}"
+            )
+        if self.kind == "cross_layer" and (self.skip or self.width):
+            raise InputError("dictionary.skip, width: a cross-layer transcoder has neither; leave them out")
+        if self.pieces < 1 or self.width_out % self.pieces:
+            raise InputError(f"dictionary.pieces: {self.pieces} does not divide {self.width_out}, what is written")
+        if self.control != "none" and (self.is_by_k or self.has_target):
+            raise InputError(
+                f"dictionary.control: {self.kind!r} is as sparse as it is told; only penalties are controlled"
+            )
+        for name in (
+            "bandwidth",
+            "first_threshold",
+            "tanh_scale",
+            "target",
+            "last_power",
+            "first_norm",
+            "control_rate",
+        ):
             if not getattr(self, name) > 0:
                 raise InputError(f"dictionary.{name}: {getattr(self, name)} is not positive")
 
@@ -106,6 +154,16 @@ class Dictionary:
         rising = all(a < b for a, b in zip(self.prefixes, self.prefixes[1:], strict=False))
         if not self.prefixes or not rising or self.prefixes[0] <= 0 or self.prefixes[-1] != 1:
             raise InputError(f"dictionary.prefixes: {self.prefixes} must rise from above 0 to 1")
+
+    @property
+    def is_by_k(self) -> bool:
+        """Whether its sparsity is a number of features, k."""
+        return self.kind in BY_K
+
+    @property
+    def has_target(self) -> bool:
+        """Whether the penalty itself has a number of active features in it."""
+        return self.kind in WITH_THRESHOLDS and self.penalty == "target"
 
     @property
     def width_out(self) -> int:

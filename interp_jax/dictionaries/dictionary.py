@@ -1,17 +1,22 @@
 """Dictionaries of any kind by one set of functions; `cfg.kind` says which file of `kinds/` they are from.
 
 params = init(key, cfg);   f = encode(params, x, cfg);   x̂ = decode(params, f, cfg);   loss(params, batch, cfg, situation)
+
+A skip transcoder of any kind is that kind, asked for what the linear map leaves: y - x W_skipᵀ. The map begins at 0.
 """
 
 from types import ModuleType
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from interp_jax.dictionaries.config import Dictionary
+from interp_jax.dictionaries.config import WITH_THRESHOLDS, Dictionary
+from interp_jax.dictionaries.encoders import unit_rows
 from interp_jax.dictionaries.judged import Batch, Judged, Situation
 from interp_jax.dictionaries.kinds import (
     abs_topk,
     batch_topk,
+    cross_layer,
     gated,
     jumprelu,
     matching_pursuit,
@@ -32,12 +37,14 @@ MODULES: dict[str, ModuleType] = {
     "abs_topk": abs_topk,
     "jumprelu": jumprelu,
     "matching_pursuit": matching_pursuit,
+    "cross_layer": cross_layer,
 }
 
 
 def init(key: Key[Array, ""], cfg: Dictionary) -> Params:
     """First parameters: `W_dec` [F O], `b_dec` [O], and what else the kind has."""
-    return MODULES[cfg.kind].init(key, cfg)
+    params = MODULES[cfg.kind].init(key, cfg)
+    return params | {"W_skip": jnp.zeros((cfg.width_out, cfg.d_in))} if cfg.skip else params
 
 
 def encode(params: Params, x: Float[Array, "B D"], cfg: Dictionary) -> Float[Array, "B F"]:
@@ -50,9 +57,31 @@ def decode(params: Params, f: Float[Array, "B F"], cfg: Dictionary) -> Float[Arr
     return MODULES[cfg.kind].decode(params, f, cfg)
 
 
+def reconstruct(
+    params: Params, x: Float[Array, "B D"], cfg: Dictionary
+) -> tuple[Float[Array, "B O"], Float[Array, "B F"]]:
+    """All that is said of examples, and their features."""
+    f = encode(params, x, cfg)
+    return decode(params, f, cfg) + skipped(params, x, cfg), f
+
+
+def skipped(params: Params, x: Float[Array, "B D"], cfg: Dictionary) -> Float[Array, "B O"] | float:
+    """What the linear map says; 0 where there is none."""
+    return x @ params["W_skip"].T if cfg.skip else 0.0
+
+
 def loss(params: Params, batch: Batch, cfg: Dictionary, situation: Situation) -> Judged:
     """The training loss."""
+    batch = batch._replace(y=batch.y - skipped(params, batch.x, cfg))
     return MODULES[cfg.kind].loss(params, batch, cfg, situation)
+
+
+def constrained(params: Params, cfg: Dictionary) -> Params:
+    """Parameters after a step, back on what constrains them: unit rows, thresholds of at least 0."""
+    held = {"W_dec": unit_rows(params["W_dec"])} if has_unit_rows(cfg) else {}
+    if cfg.kind in WITH_THRESHOLDS and cfg.thresholds == "linear":
+        held["threshold"] = jnp.maximum(params["threshold"], 0.0)
+    return params | held
 
 
 def has_unit_rows(cfg: Dictionary) -> bool:

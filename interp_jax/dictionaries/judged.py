@@ -19,10 +19,13 @@ class Batch(NamedTuple):
 
 
 class Situation(NamedTuple):
-    """Where training stands: the share of the steps that are done, and which features have not fired for long."""
+    """Where training stands: the share of the steps that are done, and which features have not fired for long; by how much the
+    control of L0 multiplies the penalty.
+    """
 
     progress: Float[Array, ""]
     dead: Bool[Array, " F"]
+    factor: Float[Array, ""] | float = 1.0
 
 
 class Judged(NamedTuple):
@@ -52,8 +55,8 @@ def in_use(cfg: Dictionary) -> Bool[Array, " F"]:
 
 
 def penalty_weight(cfg: Dictionary, situation: Situation) -> Float[Array, ""]:
-    """`sparsity`, warmed up."""
-    return cfg.sparsity * warmed(cfg, situation)
+    """`sparsity`, warmed up and controlled."""
+    return cfg.sparsity * situation.factor * warmed(cfg, situation)
 
 
 def k_now(cfg: Dictionary, situation: Situation) -> Int[Array, ""]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from interp_jax.dictionaries.config import Dictionary
-from interp_jax.dictionaries.encoders import unit_rows
+from interp_jax.dictionaries.encoders import norms, unit_rows
 
 Params = dict[str, Float[Array, "..."]]
 
@@ -32,7 +32,12 @@ def initial(key: Key[Array, ""], cfg: Dictionary, length: Float[Array, ""] | flo
 
 def centre(params: Params, cfg: Dictionary) -> Float[Array, " D"]:
     """What is taken off what the dictionary reads: its own bias, where it writes what it reads."""
-    return params["b_dec"] if not cfg.d_out else jnp.zeros(cfg.d_in)
+    return params["b_dec"] if cfg.centred and not cfg.d_out else jnp.zeros(cfg.d_in)
+
+
+def lengths(params: Params, cfg: Dictionary) -> Float[Array, " F"]:
+    """How long each feature's row of the decoder is: the sum over its pieces."""
+    return norms(params["W_dec"].reshape(cfg.n_features * cfg.pieces, -1)).reshape(-1, cfg.pieces).sum(1)
 
 
 def geometric_median(x: Float[Array, "B D"], steps: int = 100) -> Float[Array, " D"]:

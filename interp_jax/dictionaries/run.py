@@ -1,7 +1,11 @@
 """Training a dictionary: the steps of one member of a population, on a stream of activations that all members share.
 
 A step: loss and gradient; the gradient of unit rows less its part along them; clipping; the optimizer; rows made unit again;
-counters of dead features. `memory.silent` counts the examples since each feature last fired.
+counters of dead features, `memory.silent`: the examples since each feature last fired. Where L0 is controlled,
+
+    log factor += control_rate · min(1, L0 / target - 1)                      once the penalty is warm; at least -1 of it
+
+and the penalty's weight is `sparsity` times the factor.
 
 A step counts where loss and the gradient's norm are finite. The norm's square is then below the largest float, so that neither
 Adam's update nor the sum of a parameter and it can be infinite: checking the parameters as well would read them all once more.
@@ -19,9 +23,9 @@ from jaxtyping import Array
 from interp_jax import randomness
 from interp_jax.dictionaries import dictionary
 from interp_jax.dictionaries.config import Dictionary
-from interp_jax.dictionaries.dictionary import has_unit_rows
-from interp_jax.dictionaries.encoders import unit_rows, without_parallel
-from interp_jax.dictionaries.judged import Batch, Judged, Situation
+from interp_jax.dictionaries.dictionary import constrained, has_unit_rows
+from interp_jax.dictionaries.encoders import without_parallel
+from interp_jax.dictionaries.judged import Batch, Judged, Situation, warmed
 from interp_jax.dictionaries.parameters import Params
 from interp_jax.randomness import Scalar
 from interp_jax.train.optimizer import Optimizer, gradient_transformation
@@ -30,9 +34,10 @@ from interp_jax.train.run import ALIVE, Moved, Run, RunState, stepwise
 
 @flax.struct.dataclass
 class Memory:
-    """What a dictionary's run keeps and does not learn: examples since each feature last fired, int32 [F]."""
+    """What a dictionary's run keeps and does not learn: examples since each feature last fired, int32 [F]; of the control."""
 
     silent: Any
+    log_factor: Any
 
 
 Draw = Callable[[Any, Any, Array, Array], Batch]  # (hypers, shared, seed, step)
@@ -47,23 +52,34 @@ def dictionary_run(draw: Draw, describe: Describe) -> Run:
         seed = jnp.asarray(seed, jnp.int32)
         params = dictionary.init(randomness.key(seed, "dictionary"), cfg)
         opt_state = gradient_transformation(optimizer, steps).init(params)
-        return RunState(seed, params, opt_state, jnp.int32(ALIVE), Memory(jnp.zeros(cfg.n_features, jnp.int32)))
+        memory = Memory(jnp.zeros(cfg.n_features, jnp.int32), jnp.zeros(()))
+        return RunState(seed, params, opt_state, jnp.int32(ALIVE), memory)
 
     def step(state: RunState, hypers: Any, t: Array, shared: Any) -> Moved:
         cfg, optimizer, steps = describe(hypers)
         batch = draw(hypers, shared, state.seed, t)
-        situation = Situation(t / steps, state.memory.silent >= cfg.dead_after)
+        memory = state.memory
+        situation = Situation(t / steps, memory.silent >= cfg.dead_after, jnp.exp(memory.log_factor))
         judged, grads = gradient(state.params, batch, cfg, situation)
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         updates, opt_state = gradient_transformation(optimizer, steps).update(grads, state.opt_state, state.params)
-        params = settle(optax.apply_updates(state.params, updates), cfg) | judged.settled
-        silent = jnp.where(judged.fired > 0, 0, state.memory.silent + len(batch.x))
+        params = constrained(optax.apply_updates(state.params, updates), cfg) | judged.settled
+        silent = jnp.where(judged.fired > 0, 0, memory.silent + len(batch.x))
         l0 = judged.fired.sum() / len(batch.x)
+        memory = Memory(silent, controlled(memory.log_factor, l0, cfg, situation))
         metrics = {"loss": judged.loss, "l0": l0, "dead": situation.dead.mean(), "gradient": norm, **judged.terms}
-        moved = state.replace(params=params, opt_state=opt_state, memory=Memory(silent))
+        moved = state.replace(params=params, opt_state=opt_state, memory=memory)
         return Moved(moved, metrics, jnp.isfinite(judged.loss) & jnp.isfinite(norm))
 
     return stepwise(init, step)
+
+
+def controlled(log_factor: Array, l0: Array, cfg: Dictionary, situation: Situation) -> Array:
+    """The logarithm of the penalty's factor after a step with this L0."""
+    if cfg.control == "none":
+        return log_factor
+    change = cfg.control_rate * jnp.clip(l0 / cfg.target - 1.0, -1.0, 1.0)
+    return log_factor + jnp.where(warmed(cfg, situation) >= 1.0, change, 0.0)
 
 
 def gradient(params: Params, batch: Batch, cfg: Dictionary, situation: Situation) -> tuple[Judged, Params]:
@@ -77,8 +93,3 @@ def gradient(params: Params, batch: Batch, cfg: Dictionary, situation: Situation
     if has_unit_rows(cfg):
         grads = grads | {"W_dec": without_parallel(grads["W_dec"], params["W_dec"])}
     return judged, grads
-
-
-def settle(params: Params, cfg: Dictionary) -> Params:
-    """Parameters after a step, back on what constrains them."""
-    return params | {"W_dec": unit_rows(params["W_dec"])} if has_unit_rows(cfg) else params

@@ -23,6 +23,7 @@ MODULES = (
     "interp_jax.experiments.heads.calibration",
     "interp_jax.experiments.known_nodes.calibration",
     "interp_jax.experiments.alignment.calibration",
+    "interp_jax.experiments.known_features.calibration",
 )
 
 

@@ -6,17 +6,19 @@ Environment variables must be set before JAX's backend starts, so `prepare` is t
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from interp_jax.errors import InputError
 from interp_jax.experiments.config import Engine
 from interp_jax.experiments.experiment import Experiment
-from interp_jax.train.population import pad_members, place, population
+from interp_jax.train.population import pad_members, place, population, run_mesh
 from interp_jax.train.run import Span
 
 PROBE_STEPS = 10
@@ -44,6 +46,7 @@ class Programs(NamedTuple):
       init: hypers -> members.
       advance: (members, (Span, shared)) -> (members, metrics, diverged_at); takes the memory of `members`.
       observe: (members, shared) -> {name: array}.
+      read: first step of a span -> what its steps read: what is shared, or the stretch of the stream that they lie in.
       batch: members that a device computes at once.
       compile_seconds: spent on `advance`, all candidates of the probe included.
     """
@@ -51,6 +54,7 @@ class Programs(NamedTuple):
     init: Any
     advance: Any
     observe: Any
+    read: Any
     batch: int
     compile_seconds: float
 
@@ -59,21 +63,33 @@ def build_programs(experiment: Experiment, hypers: Any, batch: int) -> Programs:
     """Compile a chunk's programs for `hypers` (placed, R a multiple of the devices); batch 0 is chosen by a probe."""
     devices = chunk_devices(hypers)
     init = population(lambda hypers, _: (experiment.run.init(hypers.seed, hypers), hypers), batch or 1, devices)
+    read = reader(experiment, devices)
     with explain_memory(batch, hypers):
-        members = init(hypers, ())
+        members, data = init(hypers, ()), read(0)
         started = time.monotonic()
-        compiled = {b: compile_advance(experiment, members, b) for b in candidates(members, batch)}
+        compiled = {b: compile_advance(experiment, members, data, b) for b in candidates(members, batch)}
         seconds = time.monotonic() - started
+        steps = min(PROBE_STEPS, experiment.stream_steps or PROBE_STEPS)
         chosen = (
-            min(compiled, key=lambda b: probe(compiled[b], members, experiment))
+            min(compiled, key=lambda b: probe(compiled[b], members, data, steps))
             if len(compiled) > 1
             else next(iter(compiled))
         )
     observe = population(lambda member, shared: experiment.observe(*member, shared), chosen, devices)
-    return Programs(init, compiled[chosen], observe, chosen, seconds)
+    return Programs(init, compiled[chosen], observe, read, chosen, seconds)
 
 
-def compile_advance(experiment: Experiment, members: Any, batch: int) -> Any:
+def reader(experiment: Experiment, devices: list[jax.Device]) -> Callable[[int], Any]:
+    """What steps read, on all devices; the last stretch of a stream is kept, since several spans may lie in it."""
+    if experiment.stream is None:
+        return lambda first: experiment.shared
+    everywhere, length = NamedSharding(run_mesh(devices), PartitionSpec()), experiment.stream_steps
+    make = jax.jit(experiment.stream, out_shardings=everywhere)
+    stretch = lru_cache(maxsize=1)(lambda begin: make(experiment.shared, np.int32(begin)))
+    return lambda first: stretch(first // length * length)
+
+
+def compile_advance(experiment: Experiment, members: Any, data: Any, batch: int) -> Any:
     """The compiled `advance` of a population."""
 
     def advance(member: Any, shared: Any) -> Any:
@@ -82,7 +98,7 @@ def compile_advance(experiment: Experiment, members: Any, batch: int) -> Any:
         return (state, hypers), metrics, state.diverged_at
 
     lifted = population(advance, batch, chunk_devices(members), donate=True)
-    return lifted.lower(members, (span(0, 0), experiment.shared)).compile()
+    return lifted.lower(members, (span(0, 0), data)).compile()
 
 
 def span(first: int, stop: int) -> Span:
@@ -100,13 +116,13 @@ def candidates(members: Any, batch: int) -> list[int]:
     return sorted({1, max(b for b in range(1, CPU_BATCH + 1) if per_device % b == 0)})
 
 
-def probe(compiled: Any, members: Any, experiment: Experiment) -> float:
+def probe(compiled: Any, members: Any, data: Any, steps: int) -> float:
     """Seconds that a few steps take, the program being warm."""
     members = jax.tree.map(jnp.copy, members)
-    members, *_ = compiled(members, (span(0, 2), experiment.shared))
+    members, *_ = compiled(members, (span(0, min(2, steps)), data))
     jax.block_until_ready(members)
     started = time.monotonic()
-    jax.block_until_ready(compiled(members, (span(0, PROBE_STEPS), experiment.shared)))
+    jax.block_until_ready(compiled(members, (span(0, steps), data)))
     return time.monotonic() - started
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int32
 
 from interp_jax.train.run import ALIVE, Hypers, Run, RunState
 
@@ -27,6 +28,9 @@ class Experiment(NamedTuple):
         Kept in observations/<step>.npz, each array with a leading member axis.
       observe_at: steps, increasing; the last is the run's number of steps. Checkpoints are kept at these steps.
       shared: arrays that all members read (a corpus); not part of the state, not hashed.
+      stream: `(shared, first) -> data`, pure: what the members read in the `stream_steps` steps from `first` on, a multiple of
+        these, made once for all of them. `advance` is then handed that in place of `shared`, with spans within those steps.
+      stream_steps: see `stream`.
       log_every: steps between lines of metrics.jsonl; 0 makes a hundred lines.
       analyse: `(state, hypers, shared) -> {name: array}` of one member, on the host and after `observe`, whose names it may not
         repeat: for what is itself a population of runs, such as a grid of patches. Kept beside what was observed.
@@ -36,6 +40,8 @@ class Experiment(NamedTuple):
     observe: Callable[[RunState, Hypers, Any], dict[str, Any]]
     observe_at: tuple[int, ...]
     shared: Any = ()
+    stream: Callable[[Any, Int32[Array, ""]], Any] | None = None
+    stream_steps: int = 0
     log_every: int = 0
     analyse: Callable[[RunState, Hypers, Any], dict[str, np.ndarray]] | None = None
 

@@ -129,10 +129,14 @@ def start(job: Job, store: CheckpointStore, programs: Programs) -> tuple[int, An
 
 
 def spans(experiment: Experiment, first: int) -> Iterator[tuple[int, int]]:
-    """(first, stop) of each span after `first`: they end at observations and at multiples of `log_every`."""
+    """(first, stop) of each span after `first`: they end at observations and at multiples of `log_every`.
+
+    Where steps read a stream, each lies within what is made of it at once.
+    """
     last = experiment.observe_at[-1]
     every = experiment.log_every or max(last // LOG_LINES, 1)
-    ends = sorted({*experiment.observe_at, *range(every, last, every)})
+    stretch = experiment.stream_steps if experiment.stream is not None else last
+    ends = sorted({*experiment.observe_at, *range(every, last, every), *range(stretch, last, stretch)})
     for stop in ends:
         if stop > first:
             yield first, stop
@@ -147,7 +151,7 @@ def advance_all(
     waiting, saved_at = None, time.monotonic()
     diverged_at = np.asarray(members[0].diverged_at)[: len(job.members)]
     for begin, stop in spans(job.experiment, first):
-        members, metrics, diverged = programs.advance(members, (span(begin, stop), job.experiment.shared))
+        members, metrics, diverged = programs.advance(members, (span(begin, stop), programs.read(begin)))
         diverged_at = write_metrics(job, logs, waiting, diverged_at)
         waiting = (stop, metrics, diverged)
         if (diverged_at != ALIVE).all():

@@ -19,8 +19,8 @@ def error(y, said):
     return float(np.mean([((a - b) ** 2).sum() for a, b in zip(y, said, strict=True)]))
 
 
-def lengths(p):
-    return np.sqrt((p["W_dec"] ** 2).sum(1))
+def lengths(p, pieces=1):
+    return sum(np.sqrt((part**2).sum(1)) for part in np.split(p["W_dec"], pieces, axis=1))
 
 
 def largest(z, n):
@@ -33,13 +33,13 @@ def largest(z, n):
 
 def standard(p, x, cfg, progress):
     f = relu(read(p, x))
-    return f, error(x, say(p, f)) + cfg.sparsity * np.mean(f @ lengths(p))
+    return f, error(x, say(p, f)) + cfg.sparsity * np.mean(f @ lengths(p, cfg.pieces))
 
 
 def p_anneal(p, x, cfg, progress):
     f = relu(read(p, x))
     power = 1 + (cfg.last_power - 1) * np.clip((progress - cfg.anneal_start) / (1 - cfg.anneal_start), 0, 1)
-    sizes = f * lengths(p)
+    sizes = f * lengths(p, cfg.pieces)
     powers = np.where(sizes > 1e-6, np.maximum(sizes, 1e-6) ** power, 0)
     return f, error(x, say(p, f)) + cfg.sparsity * sizes.sum() / powers.sum() * powers.sum(1).mean()
 
@@ -48,7 +48,7 @@ def gated(p, x, cfg, progress):
     z = read(p | {"b_enc": 0 * p["b_enc"]}, x)
     gate = z + p["b_enc"]
     f = np.where(gate > 0, relu(np.exp(p["r_mag"]) * z + p["b_mag"]), 0)
-    penalty = np.mean(relu(gate) @ lengths(p))
+    penalty = np.mean(relu(gate) @ lengths(p, cfg.pieces))
     return f, error(x, say(p, f)) + cfg.sparsity * penalty + error(x, say(p, relu(gate)))
 
 
@@ -75,13 +75,13 @@ def matryoshka(p, x, cfg, progress):
 
 
 def jumprelu(p, x, cfg, progress):
-    z, threshold = read(p, x), np.exp(p["log_threshold"])
+    z, threshold = read(p, x), np.exp(p["log_threshold"]) if cfg.thresholds == "log" else p["threshold"]
     f = np.where(z > threshold, z, 0)
     l0 = (z > threshold).sum(1).mean()
     penalty = {
         "step": l0,
         "target": (l0 / cfg.target - 1) ** 2,
-        "tanh": np.tanh(cfg.tanh_scale * f * lengths(p)).sum(1).mean(),
+        "tanh": np.tanh(cfg.tanh_scale * f * lengths(p, cfg.pieces)).sum(1).mean(),
     }[cfg.penalty]
     return f, error(x, say(p, f)) + cfg.sparsity * penalty
 

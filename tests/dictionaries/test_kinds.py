@@ -11,19 +11,24 @@ from interp_jax.dictionaries import dictionary
 from interp_jax.dictionaries.config import BY_K, KINDS, Dictionary
 from interp_jax.dictionaries.judged import Batch, Situation
 from interp_jax.dictionaries.kinds.jumprelu import jump, step
+from interp_jax.dictionaries.parameters import lengths
 from interp_jax.errors import InputError
 from tests.dictionaries import oracle
 
 B, D, F = 7, 5, 12
 SHAPE = {"d_in": D, "n_features": F, "most": 4, "k": 3, "prefixes": (0.25, 0.5, 1.0), "sparsity": 0.3, "target": 2.0}
-CASES = [Dictionary(kind=kind, **SHAPE) for kind in KINDS]
+PLAIN = [kind for kind in KINDS if kind != "cross_layer"]  # which has a file of tests of its own
+CASES = [Dictionary(kind=kind, **SHAPE) for kind in PLAIN]
 CASES += [Dictionary(kind="jumprelu", penalty=penalty, **SHAPE) for penalty in ("tanh", "target")]
+CASES += [Dictionary(kind="jumprelu", thresholds="linear", **SHAPE)]
+CASES += [Dictionary(kind=kind, pieces=5, **SHAPE) for kind in ("standard", "p_anneal", "gated")]
+CASES += [Dictionary(kind="jumprelu", penalty="tanh", pieces=5, **SHAPE)]
 CASES += [dataclasses.replace(case, products="dense") for case in CASES if case.kind in BY_K[:-1]]
 PROGRESS = 0.6
 
 
 def named(case):
-    return "-".join((case.kind, case.penalty, case.products))
+    return "-".join((case.kind, case.penalty, case.products, case.thresholds, str(case.pieces)))
 
 
 def made(case, seed=0):
@@ -33,6 +38,9 @@ def made(case, seed=0):
     keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
     leaves = [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
     params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), jax.tree.unflatten(tree, leaves))
+    params |= (
+        {"threshold": jnp.abs(params["threshold"])} if case.thresholds == "linear" and case.kind == "jumprelu" else {}
+    )
     if dictionary.has_unit_rows(case):
         params["W_dec"] = params["W_dec"] / jnp.linalg.norm(params["W_dec"], axis=1, keepdims=True)
     x = jnp.asarray(np.random.default_rng(seed).normal(size=(B, D)))
@@ -73,11 +81,11 @@ def test_gradients_are_differences_of_the_oracles_loss(case):
 def frozen_value(case, p, at, x):
     """The oracle's loss as a function of the parameters that have a gradient, the others being held where they are."""
     if case.kind == "p_anneal":
-        sizes = oracle.relu(oracle.read(at, x)) * oracle.lengths(at)
+        sizes = oracle.relu(oracle.read(at, x)) * oracle.lengths(at, case.pieces)
         power = 1 + (case.last_power - 1) * (PROGRESS - case.anneal_start) / (1 - case.anneal_start)
         scale = sizes.sum() / np.where(sizes > 1e-6, sizes**power, 0).sum()
         f = oracle.relu(oracle.read(p, x))
-        powers = (f * oracle.lengths(p)) ** power
+        powers = (f * oracle.lengths(p, case.pieces)) ** power
         return oracle.error(x, oracle.say(p, f)) + case.sparsity * scale * powers.sum(1).mean()
     if case.kind == "gated":
         _, whole = oracle.gated(p, x, case, PROGRESS)
@@ -148,8 +156,75 @@ def test_dead_features_reconstruct_what_is_left(auxiliary):
         ({"kind": "matryoshka", "prefixes": (0.5, 0.25, 1.0)}, "dictionary.prefixes"),
         ({"kind": "jumprelu", "bandwidth": 0.0}, "dictionary.bandwidth: 0.0 is not positive"),
         ({"penalty": "stepp"}, "dictionary.penalty"),
+        ({"thresholds": "logs"}, "dictionary.thresholds: unknown 'logs'; did you mean 'log'"),
+        ({"skip": True}, "dictionary.skip: only a transcoder"),
+        ({"pieces": 2}, "dictionary.pieces: 2 does not divide 5"),
+        ({"kind": "matching_pursuit", "d_out": 5}, "dictionary.d_out, centred: matching pursuit"),
     ],
 )
 def test_impossible_values_are_named(change, words):
     with pytest.raises(InputError, match=words):
         Dictionary(**(SHAPE | change)).check()
+
+
+# --- transcoders and crosscoders
+
+
+WIDE = SHAPE | {"d_out": 4}
+TRANSCODERS = [Dictionary(kind=kind, **WIDE) for kind in PLAIN if kind != "matching_pursuit"]
+
+
+def transcoder(case, seed=0):
+    params, x = made(case, seed)
+    return params, Batch(x, jnp.asarray(np.random.default_rng(9).normal(size=(B, case.d_out))))
+
+
+@pytest.mark.parametrize("case", TRANSCODERS, ids=named)
+def test_transcoders_read_one_thing_and_say_another(case):
+    """Of the oracle with nothing taken off what is read, and its reconstruction held against another target."""
+    with jax.enable_x64(True):
+        params, batch = transcoder(case)
+        judged = dictionary.loss(params, batch, case, situation())
+        p = jax.tree.map(np.asarray, params)
+        f, own = getattr(oracle, case.kind)(
+            p | {"b_dec": np.zeros(D), "W_dec": p["W_enc"]}, np.asarray(batch.x), case, PROGRESS
+        )
+        assert np.isfinite(own)
+        np.testing.assert_allclose(
+            judged.terms["error"], oracle.error(np.asarray(batch.y), oracle.say(p, f)), rtol=1e-12
+        )
+        np.testing.assert_array_equal(judged.fired, (f != 0).sum(0))
+
+
+@pytest.mark.parametrize("kind", ["standard", "topk", "batch_topk", "jumprelu"])
+def test_a_skip_transcoder_is_asked_for_what_the_map_leaves(kind):
+    plain, case = (Dictionary(kind=kind, **WIDE, skip=skip) for skip in (False, True))
+    with jax.enable_x64(True):
+        params, batch = transcoder(case)
+        W = params["W_skip"]
+        without = {name: value for name, value in params.items() if name != "W_skip"}
+        left = Batch(batch.x, batch.y - batch.x @ W.T)
+        want = dictionary.loss(without, left, plain, situation())
+        np.testing.assert_allclose(dictionary.loss(params, batch, case, situation()).loss, want.loss, rtol=1e-12)
+        grads = jax.grad(lambda p: dictionary.loss(p, batch, case, situation()).loss)(params)
+        said, f = dictionary.reconstruct(params, batch.x, case)
+        np.testing.assert_allclose(said, dictionary.decode(params, f, case) + batch.x @ W.T, rtol=1e-12)
+        if kind != "batch_topk":  # whose examples have no batch outside of training
+            np.testing.assert_allclose(grads["W_skip"], 2 / B * (said - batch.y).T @ batch.x, rtol=1e-9)
+    assert not dictionary.init(jax.random.key(0), case)["W_skip"].any()
+
+
+def test_a_crosscoders_penalty_counts_each_piece():
+    """Rows that write to one of two layers are as long as one that writes half as much to each, and no longer."""
+    case = Dictionary(kind="standard", d_in=4, n_features=2, pieces=2, sparsity=1.0)
+    params = dictionary.init(jax.random.key(0), case) | {"W_dec": jnp.array([[3.0, 4, 0, 0], [1.5, 2, 1.5, 2]])}
+    np.testing.assert_allclose(lengths(params, case), [5, 5], rtol=1e-6)
+    np.testing.assert_allclose(lengths(params, dataclasses.replace(case, pieces=1)), [5, 12.5**0.5], rtol=1e-6)
+
+
+def test_thresholds_that_are_learned_themselves_do_not_fall_below_0():
+    case = Dictionary(kind="jumprelu", thresholds="linear", **SHAPE)
+    params = dictionary.init(jax.random.key(0), case)
+    assert (params["threshold"] == 0.01).all()
+    moved = dictionary.constrained(params | {"threshold": params["threshold"] - jnp.arange(F) / 100}, case)
+    np.testing.assert_allclose(moved["threshold"], np.maximum(0.01 - np.arange(F) / 100, 0), atol=1e-8)

@@ -17,7 +17,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TOOLS = "awk bash cat cksum dirname env grep kill mkdir mv rm sleep sort tee touch tr uname".split()
 LENS4 = "third_party/peers/requirements-lens4.txt"
-REQUIREMENTS = ("requirements.txt", "requirements-dev.txt", "third_party/peers/requirements.txt", LENS4)
+ALONE = "third_party/peers/requirements-alone.txt"
+REQUIREMENTS = ("requirements.txt", "requirements-dev.txt", "third_party/peers/requirements.txt", ALONE, LENS4)
 
 STUB = """\
 #!/bin/bash
@@ -172,7 +173,9 @@ def test_each_launcher_installs_its_own_requirements(machine):
     files["lens4"] = (REQUIREMENTS[0], LENS4)
     for who, names in files.items():
         assert machine.use(who)[0] == 0
-        assert machine.calls()[-1] == "pip install " + " ".join(f"-r {machine.root / name}" for name in names)
+        asked = ["pip install " + " ".join(f"-r {machine.root / name}" for name in names)]
+        asked += [f"pip install --no-deps -r {machine.root / ALONE}"] if who == "peers" else []
+        assert machine.calls()[-len(asked) :] == asked
 
 
 def test_pip_fails(machine):

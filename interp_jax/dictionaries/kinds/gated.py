@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from interp_jax.dictionaries.config import Dictionary
-from interp_jax.dictionaries.encoders import norms, pre_activations
+from interp_jax.dictionaries.encoders import pre_activations
 from interp_jax.dictionaries.judged import Batch, Judged, Situation, count, in_use, penalty_weight, squared_error
 from interp_jax.dictionaries.kinds import standard
-from interp_jax.dictionaries.parameters import Params, centre, initial
+from interp_jax.dictionaries.parameters import Params, centre, initial, lengths
 
 UNIT_ROWS = True
 
@@ -46,7 +46,7 @@ def loss(params: Params, batch: Batch, cfg: Dictionary, situation: Situation) ->
     """Error, penalty of the gate, and the gate's own error."""
     f, gate = parts(params, batch.x, cfg)
     error = squared_error(batch.y, decode(params, f, cfg))
-    penalty = (gate @ norms(params["W_dec"])).mean()
+    penalty = (gate @ lengths(params, cfg)).mean()
     frozen = jax.lax.stop_gradient(params)
     by_gate = squared_error(batch.y, decode(frozen, gate, cfg))
     total = error + penalty_weight(cfg, situation) * penalty + by_gate

@@ -1,6 +1,6 @@
 """JumpReLU: a learned threshold for each feature (Rajamanoharan et al. 2024b, arXiv:2407.14435).
 
-    z = (x - b_dec) W_encᵀ + b_enc        f = z H(z - θ)        θ = exp(log_threshold) > 0, in float32
+    z = (x - b_dec) W_encᵀ + b_enc        f = z H(z - θ)        θ = exp(log_threshold) > 0, or learned itself, in float32
     loss = ‖x - x̂‖² + penalty
 
     penalty "step"      λ Σ H(z - θ)                                          the number of features itself
@@ -19,10 +19,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from interp_jax.dictionaries.config import Dictionary
-from interp_jax.dictionaries.encoders import norms, pre_activations
+from interp_jax.dictionaries.encoders import pre_activations
 from interp_jax.dictionaries.judged import Batch, Judged, Situation, count, in_use, penalty_weight, squared_error
 from interp_jax.dictionaries.kinds import standard
-from interp_jax.dictionaries.parameters import Params, centre, initial
+from interp_jax.dictionaries.parameters import Params, centre, initial, lengths
 
 UNIT_ROWS = False
 
@@ -31,8 +31,18 @@ decode = standard.decode
 
 def init(key: Key[Array, ""], cfg: Dictionary) -> Params:
     """Rows of length `first_norm`, thresholds of `first_threshold`."""
-    threshold = jnp.full(cfg.n_features, jnp.log(jnp.asarray(cfg.first_threshold, jnp.float32)), jnp.float32)
-    return initial(key, cfg, cfg.first_norm) | {"log_threshold": threshold}
+    return initial(key, cfg, cfg.first_norm) | first_thresholds(cfg)
+
+
+def first_thresholds(cfg: Dictionary) -> Params:
+    """Thresholds as they are learned."""
+    threshold = jnp.full(cfg.n_features, jnp.asarray(cfg.first_threshold, jnp.float32))
+    return {"log_threshold": jnp.log(threshold)} if cfg.thresholds == "log" else {"threshold": threshold}
+
+
+def thresholds(params: Params, cfg: Dictionary) -> Float[Array, " F"]:
+    """Thresholds themselves."""
+    return jnp.exp(params["log_threshold"]) if cfg.thresholds == "log" else params["threshold"]
 
 
 def encode(params: Params, x: Float[Array, "B D"], cfg: Dictionary) -> Float[Array, "B F"]:
@@ -44,22 +54,31 @@ def encode(params: Params, x: Float[Array, "B D"], cfg: Dictionary) -> Float[Arr
 def gates(params: Params, x: Float[Array, "B D"], cfg: Dictionary) -> tuple[Float[Array, "B F"], Float[Array, " F"]]:
     """z, and the thresholds; features not in use never reach theirs."""
     z = pre_activations(x, centre(params, cfg), params["W_enc"], params["b_enc"])
-    return jnp.where(in_use(cfg), z, -jnp.inf), jnp.exp(params["log_threshold"])
+    return jnp.where(in_use(cfg), z, -jnp.inf), thresholds(params, cfg)
 
 
 def loss(params: Params, batch: Batch, cfg: Dictionary, situation: Situation) -> Judged:
     """Error and penalty."""
     z, threshold = gates(params, batch.x, cfg)
-    bandwidth = jnp.asarray(cfg.bandwidth, z.dtype)
-    f = jump(z, threshold, bandwidth)
+    f = jump(z, threshold, jnp.asarray(cfg.bandwidth, z.dtype))
     error = squared_error(batch.y, decode(params, f, cfg))
-    if cfg.penalty == "tanh":
-        penalty = jnp.tanh(cfg.tanh_scale * f * norms(params["W_dec"])).sum(-1).mean()
-    else:
-        l0 = step(z, threshold, bandwidth).sum(-1).mean()
-        penalty = l0 if cfg.penalty == "step" else (l0 / cfg.target - 1) ** 2
+    penalty = penalised(z, f, threshold, lengths(params, cfg), cfg)
     total = error + penalty_weight(cfg, situation) * penalty
     return Judged(total, {"error": error, "penalty": penalty}, count(f > 0), {})
+
+
+def penalised(
+    z: Float[Array, "B F"],
+    f: Float[Array, "B F"],
+    threshold: Float[Array, " F"],
+    lengths: Float[Array, " F"],
+    cfg: Dictionary,
+) -> Float[Array, ""]:
+    """The penalty without its weight; `lengths` are those of the decoder's rows."""
+    if cfg.penalty == "tanh":
+        return jnp.tanh(cfg.tanh_scale * f * lengths).sum(-1).mean()
+    l0 = step(z, threshold, jnp.asarray(cfg.bandwidth, z.dtype)).sum(-1).mean()
+    return l0 if cfg.penalty == "step" else (l0 / cfg.target - 1) ** 2
 
 
 @jax.custom_vjp
@@ -74,7 +93,7 @@ def step(z: Float[Array, "B F"], threshold: Float[Array, " F"], bandwidth: Float
     return (z > threshold).astype(z.dtype)
 
 
-def near(z: Array, threshold: Array, bandwidth: Array) -> Array:
+def near(z: Array, threshold: Array, bandwidth: Any) -> Array:
     """K((z - θ)/ε) / ε."""
     return (jnp.abs(z - threshold) < bandwidth / 2) / bandwidth
 

@@ -11,10 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from interp_jax.dictionaries.config import Dictionary
-from interp_jax.dictionaries.encoders import norms
 from interp_jax.dictionaries.judged import Batch, Judged, Situation, count, penalty_weight, squared_error
 from interp_jax.dictionaries.kinds import standard
-from interp_jax.dictionaries.parameters import Params
+from interp_jax.dictionaries.parameters import Params, lengths
 
 UNIT_ROWS = False
 SMALLEST = 1e-6  # of a feature whose derivative of f^p is taken
@@ -26,7 +25,7 @@ def loss(params: Params, batch: Batch, cfg: Dictionary, situation: Situation) ->
     """Error and penalty."""
     f = encode(params, batch.x, cfg)
     error = squared_error(batch.y, decode(params, f, cfg))
-    sizes, p = f * norms(params["W_dec"]), power(cfg, situation)
+    sizes, p = f * lengths(params, cfg), power(cfg, situation)
     powers = jnp.where(sizes > SMALLEST, jnp.maximum(sizes, SMALLEST) ** p, 0.0)
     scale = jax.lax.stop_gradient(sizes.sum() / jnp.maximum(powers.sum(), 1e-12))
     penalty = scale * powers.sum(-1).mean()

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from interp_jax.dictionaries.config import Dictionary
-from interp_jax.dictionaries.encoders import norms, pre_activations
+from interp_jax.dictionaries.encoders import pre_activations
 from interp_jax.dictionaries.judged import Batch, Judged, Situation, count, in_use, penalty_weight, squared_error
-from interp_jax.dictionaries.parameters import Params, centre, initial
+from interp_jax.dictionaries.parameters import Params, centre, initial, lengths
 
 UNIT_ROWS = False
 
@@ -38,6 +38,6 @@ def loss(params: Params, batch: Batch, cfg: Dictionary, situation: Situation) ->
     """Error and penalty, each the mean over examples."""
     f = encode(params, batch.x, cfg)
     error = squared_error(batch.y, decode(params, f, cfg))
-    penalty = (f @ norms(params["W_dec"])).mean()
+    penalty = (f @ lengths(params, cfg)).mean()
     total = error + penalty_weight(cfg, situation) * penalty
     return Judged(total, {"error": error, "penalty": penalty}, count(f > 0), {})

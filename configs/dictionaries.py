@@ -1,0 +1,49 @@
+"""Populations of dictionaries on a model that was grown here: sparsity against fidelity, of every kind.
+
+./launch/local --config configs/grow.py:mlp
+./launch/local --config configs/dictionaries.py --config.model.path=runs/grow-mlp
+./launch/local --config configs/dictionaries.py:tiny --config.model.path=runs/grow-tiny       to see that it works
+
+Expect: more features explain more; JumpReLU, TopK and BatchTopK on one frontier, L1 below it; the loss recovered is above the
+variance explained.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import ml_collections
+
+from interp_jax.experiments.config import compose, variant
+
+Overrides = dict[str, Any]
+TINY = {
+    "steps": 20, "batch_size": 64, "stream_steps": 10, "harvest.windows": 4, "measure.windows": 8, "measure.at_once": 4,
+    "dictionary.d_in": 32, "dictionary.n_features": 64,
+}  # fmt: skip
+VARIANTS = {"": {}, "tiny": TINY}
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    return compose("interp_jax.experiments.dictionaries", **variant(arg, VARIANTS))
+
+
+def sweep_default() -> Iterator[Overrides]:
+    """Five kinds at four sparsities each."""
+    for kind in ("topk", "batch_topk", "matryoshka"):
+        for k in (4, 8, 16, 32):
+            yield {"dictionary.kind": kind, "dictionary.k": k}
+    for kind in ("jumprelu", "standard"):
+        for target in (4.0, 8.0, 16.0, 32.0):
+            yield {
+                "dictionary.kind": kind,
+                "dictionary.control": "l0",
+                "dictionary.target": target,
+                "dictionary.sparsity": 0.05,
+            }
+
+
+def sweep_tiny() -> Iterator[Overrides]:
+    """Two kinds."""
+    for kind in ("topk", "jumprelu"):
+        for k in (4, 8):
+            yield {"dictionary.kind": kind, "dictionary.k": k, "dictionary.sparsity": 0.01 * k}

@@ -1,0 +1,1 @@
+"""Activations of a model over data: harvested at several sites in one pass, and shuffled into a stream."""

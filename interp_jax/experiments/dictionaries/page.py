@@ -1,0 +1,124 @@
+"""The report: every dictionary a point between sparsity and fidelity, in a table, and what the model loses by position."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from interp_jax.dictionaries.measures.fidelity import Fidelity, Sums, merge
+from interp_jax.dictionaries.measures.spliced import WAYS, recovered
+from interp_jax.experiments.dictionaries.told import name_of, sparsity_name, sparsity_of
+from interp_jax.experiments.experiment import GroupResult
+from interp_jax.results import plots
+from interp_jax.results.report import Block, Figure, Page, Section, TableBlock
+from interp_jax.results.tables import Table
+from interp_jax.train.run import ALIVE
+
+SUMMARY = """Dictionaries on a place in a model, all trained on one stream of its activations. Measured on held-out text: what
+they explain of the activations, and what the model loses where they speak in its place."""
+LOST = """Loss recovered is `(L_without - L_spliced) / (L_without - L_clean)`: 1 where the model does not notice, 0 where it
+does as badly as without the activation, which is replaced by 0 or by its mean. The same of the divergence from the clean run,
+which also counts what the loss cannot see."""
+COLUMNS = (
+    "kind", "told", "L0", "explained", "cosine", "shrinkage", "dead", "loss spliced",
+    "loss recovered, zero", "mean", "KL recovered, zero", "mean",
+)  # fmt: skip
+MOST_CURVES = 8
+
+
+def report(groups: list[GroupResult]) -> Page:
+    """A section for each place."""
+    blocks: list[Block] = []
+    for place in dict.fromkeys(place_of(group) for group in groups):
+        blocks += panel(place, [group for group in groups if place_of(group) == place])
+    return Page(
+        "Dictionaries", SUMMARY, blocks, {"dictionaries.json": [row for group in groups for row in rows(group)]}
+    )
+
+
+def place_of(group: GroupResult) -> str:
+    """Where, in words."""
+    config = group.config
+    read, written = config.sites
+    return f"{config.model.path}: {read if read == written else f'{read} → {written}'}, layer {config.layer}"
+
+
+def panel(place: str, groups: Sequence[GroupResult]) -> list[Block]:
+    """Frontiers, the table, and curves by position."""
+    clouds = {"explained": [], "kl_recovered_mean": []}
+    for group in groups:
+        found = rows(group)
+        for field, cloud in clouds.items():
+            cloud.append(plots.Points(name_of(group), *(np.array([row[x] for row in found]) for x in ("l0", field))))
+    titles = {"explained": "explained variance", "kl_recovered_mean": "KL recovered, against the mean"}
+    captions = {
+        "explained": "Every dictionary a point. Expect a frontier on which more features explain more.",
+        "kl_recovered_mean": "The same by what the model loses: dictionaries that explain alike may differ here.",
+    }
+    blocks: list[Block] = [Section(place, LOST)]
+    for field, cloud in clouds.items():
+        figure = plots.scatter(cloud, plots.Axes("L0", titles[field], x_scale="log"))
+        blocks.append(Figure(figure, captions[field]))
+    return [
+        *blocks,
+        TableBlock(table(groups)),
+        Figure(by_position(groups), "The loss at each position, of some of them."),
+    ]
+
+
+def final(group: GroupResult) -> tuple[dict[str, np.ndarray], Fidelity, np.ndarray]:
+    """The last observation, fidelity, and which members did not diverge."""
+    seen = group.observations[max(group.observations)]
+    width = np.asarray(group.config.dictionary.width)
+    found = merge(Sums(*(seen[f"sums.{name}"] for name in Sums._fields)), axis=1, width=width)
+    return seen, found, np.flatnonzero(group.diverged_at == ALIVE)
+
+
+def rows(group: GroupResult) -> list[dict[str, Any]]:
+    """Every member's figures."""
+    seen, fidelity, alive = final(group)
+    of = {kind: {way: seen[f"{kind}.{way}"].mean(-1) for way in WAYS} for kind in ("loss", "kl")}
+    shares = {f"{kind}_recovered_{way}": recovered(of[kind], way) for kind in of for way in ("zero", "mean")}
+    told, found = sparsity_of(group), []
+    for i, level in zip(alive, told, strict=True):
+        row = {
+            "kind": name_of(group),
+            "told": f"{sparsity_name(group)} = {level:g}",
+            "seed": int(group.config.seed[i]),
+        }
+        row |= {name: float(getattr(fidelity, name)[i]) for name in ("l0", "cosine", "shrinkage", "dead")}
+        row |= {"explained": float(fidelity.explained_variance[i]), "loss_clean": float(of["loss"]["clean"][i])}
+        row |= {"loss_spliced": float(of["loss"]["spliced"][i])} | {name: float(x[i]) for name, x in shares.items()}
+        found.append(row)
+    return found
+
+
+def table(groups: Sequence[GroupResult]) -> Table:
+    """A row for each member, the sparsest first."""
+    fields = (
+        "kind", "told", "l0", "explained", "cosine", "shrinkage", "dead", "loss_spliced",
+        "loss_recovered_zero", "loss_recovered_mean", "kl_recovered_zero", "kl_recovered_mean",
+    )  # fmt: skip
+    every = sorted((row for group in groups for row in rows(group)), key=lambda row: (row["kind"], row["l0"]))
+    clean = every[0]["loss_clean"] if every else float("nan")
+    caption = f"Losses are in nats; that of the model itself is {clean:.3f}."
+    return Table(COLUMNS, [[row[name] for name in fields] for row in every], caption)
+
+
+def by_position(groups: Sequence[GroupResult]) -> Any:
+    """Losses by position: clean, and of the first member of each kind."""
+    lines: list[plots.Line] = []
+    for group in groups[: MOST_CURVES - 1]:
+        seen, _, alive = final(group)
+        if not len(alive):
+            continue
+        if not lines:
+            lines.append(line("the model itself", seen["loss.clean"][alive[0]]))
+        lines.append(line(name_of(group), seen["loss.spliced"][alive[0]]))
+    return plots.lines(lines, plots.Axes("position", "loss, nats"))
+
+
+def line(name: str, values: Float[np.ndarray, " P"]) -> plots.Line:
+    """A curve over positions."""
+    return plots.Line(name, np.arange(len(values)), values)

@@ -1,0 +1,155 @@
+"""Dictionaries of SAELens: what is written is read back, what it says otherwise is refused, and, with it, the same features."""
+
+import json
+
+import numpy as np
+import pytest
+
+from interp_jax.errors import InputError
+from tests.third_party.dictionaries import D, F, K, examples, made, same, says
+from third_party import saelens
+
+EXACT = [
+    {"kind": "standard"},
+    {"kind": "standard", "centred": False},
+    {"kind": "gated"},
+    {"kind": "topk"},
+    {"kind": "abs_topk"},
+    {"kind": "jumprelu", "thresholds": "linear"},
+    {"kind": "standard", "d_out": 4},
+    {"kind": "standard", "d_out": 4, "skip": True},
+    {"kind": "jumprelu", "thresholds": "linear", "d_out": 4},
+    {"kind": "jumprelu", "thresholds": "linear", "d_out": 4, "skip": True},
+]
+OTHERWISE = [{"kind": "jumprelu"}, {"kind": "batch_topk"}, {"kind": "matryoshka"}, {"kind": "p_anneal"}]
+named = lambda changes: "-".join(map(str, changes.values()))
+
+
+@pytest.mark.parametrize("changes", EXACT, ids=named)
+def test_what_is_written_is_read_back(tmp_path, changes):
+    params, cfg = made(**changes)
+    saelens.save(tmp_path, params, cfg, {"hook_name": "blocks.1.hook_resid_pre"})
+    again, read = saelens.load(tmp_path)
+    same(params, again)
+    x = examples()
+    for a, b in zip(says(params, cfg, x), says(again, read, x), strict=True):
+        np.testing.assert_array_equal(a, b)
+    first = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    saelens.save(tmp_path / "again", again, read, {"hook_name": "blocks.1.hook_resid_pre"})
+    assert {file.name: file.read_bytes() for file in (tmp_path / "again").iterdir()} == first
+
+
+@pytest.mark.parametrize("changes", OTHERWISE, ids=named)
+def test_kinds_that_are_written_as_others_say_the_same(tmp_path, changes):
+    params, cfg = made(**changes)
+    saelens.save(tmp_path, params, cfg)
+    again, read = saelens.load(tmp_path)
+    assert read.kind == ("standard" if cfg.kind == "p_anneal" else "jumprelu")
+    for a, b in zip(says(params, cfg, examples()), says(again, read, examples()), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_features_not_in_use_are_left_out(tmp_path):
+    params, cfg = made(kind="topk", width=10)
+    saelens.save(tmp_path, params, cfg)
+    again, read = saelens.load(tmp_path)
+    assert read.n_features == 10 and again["W_enc"].shape == (10, D)
+    (f, said), (g, again_said) = says(params, cfg, examples()), says(again, read, examples())
+    np.testing.assert_allclose(f[:, :10], g, rtol=1e-6)
+    np.testing.assert_allclose(said, again_said, rtol=1e-5, atol=1e-6)
+
+
+def write(tmp_path, kind="topk", **changes):
+    params, cfg = made(kind=kind)
+    saelens.save(tmp_path, params, cfg)
+    config = json.loads((tmp_path / "cfg.json").read_text())
+    config = {name: value for name, value in (config | changes).items() if value != "absent"}
+    (tmp_path / "cfg.json").write_text(json.dumps(config))
+    return params, cfg
+
+
+def test_a_config_before_version_6(tmp_path):
+    old = {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": K}, "architecture": "standard", "k": "absent"}
+    more = {"metadata": "absent", "hook_point": "blocks.1.hook_resid_pre", "lr": 4e-4, "use_ghost_grads": False}
+    params, _ = write(tmp_path, **old, **more)
+    again, read = saelens.load(tmp_path)
+    assert read.kind == "topk" and read.k == K
+    same(params, again)
+
+
+ERRORS = {
+    "field 'ks' is not handled; did you mean 'k'": {"ks": 3},
+    "architecture = 'temporal' is not handled": {"architecture": "temporal"},
+    "normalize_activations = 'layer_norm' is not handled": {"normalize_activations": "layer_norm"},
+    "activation_fn = 'gelu' is not handled": {"activation_fn": "gelu"},
+    "k = None has to be a number": {"k": None},
+    "no field 'd_sae'": {"d_sae": "absent"},
+    "tensor 'W_enc' has shape .6, 16., expected .6, 17.": {"d_sae": F + 1},
+    "no tensor 'threshold'": {"architecture": "jumprelu"},
+}
+
+
+@pytest.mark.parametrize("message", ERRORS)
+def test_what_is_not_handled_is_named(tmp_path, message):
+    write(tmp_path, **ERRORS[message])
+    with pytest.raises(InputError, match=message) as error:
+        saelens.load(tmp_path)
+    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_saelens_lacks_is_not_written(tmp_path):
+    for changes in ({"kind": "matching_pursuit"}, {"kind": "topk", "d_out": 4}, {"kind": "standard", "pieces": 2}):
+        with pytest.raises(InputError, match="SAELens has no dictionary of kind"):
+            saelens.save(tmp_path, *made(**changes))
+    assert not list(tmp_path.iterdir())
+
+
+# --- with SAELens itself
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("changes", EXACT + OTHERWISE, ids=named)
+def test_saelens_reads_it_and_says_the_same(tmp_path, changes):
+    import torch
+    from sae_lens import SAE
+
+    params, cfg = made(**changes)
+    saelens.save(tmp_path, params, cfg)
+    sae = SAE.load_from_disk(tmp_path)
+    x = examples()
+    f, said = says(params, cfg, x)
+    with torch.no_grad():
+        features = sae.encode(torch.tensor(x))
+        theirs = sae(torch.tensor(x)) if cfg.skip else sae.decode(features)
+    np.testing.assert_allclose(f, features.numpy(), atol=1e-5)
+    np.testing.assert_allclose(said, theirs.numpy(), atol=1e-5)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(
+    "name", ["Standard", "Gated", "TopK", "AbsTopK", "JumpReLU", "BatchTopK", "MatryoshkaBatchTopK"]
+)
+def test_what_saelens_writes_is_read_and_says_the_same(tmp_path, name):
+    """Saved for inference by its own training classes, whose TopK features are scaled by the decoder's rows."""
+    import sae_lens
+    import torch
+    from sae_lens import SAE
+
+    own = {"k": K} if "TopK" in name else {}
+    own |= {"matryoshka_widths": [4, F]} if name.startswith("Matryoshka") else {}
+    torch.manual_seed(0)
+    sae = getattr(sae_lens, f"{name}TrainingSAE")(
+        getattr(sae_lens, f"{name}TrainingSAEConfig")(d_in=D, d_sae=F, **own)
+    )
+    with torch.no_grad():
+        for parameter in sae.parameters():
+            parameter.copy_(
+                torch.randn(parameter.shape).abs() if parameter.ndim == 1 else torch.randn(parameter.shape)
+            )
+    sae.save_inference_model(str(tmp_path))
+    theirs, x = SAE.load_from_disk(tmp_path), examples()
+    f, said = says(*saelens.load(tmp_path), x)
+    with torch.no_grad():
+        features = theirs.encode(torch.tensor(x))
+        np.testing.assert_allclose(f, features.numpy(), atol=1e-5)
+        np.testing.assert_allclose(said, theirs.decode(features).numpy(), atol=1e-5)
