@@ -25,14 +25,16 @@ def auxiliary(
     params: Params, x: Float[Array, "B D"], error: Float[Array, "B O"], cfg: Dictionary, situation: Situation
 ) -> Float[Array, ""]:
     """The auxiliary loss, weighted; computed only where some feature is dead."""
-    if cfg.auxiliary == "none":
-        return jnp.zeros(())
+    if cfg.auxiliary == "none" or situation.revives is False:
+        return jnp.zeros((), error.dtype)
     dead = situation.dead & in_use(cfg)
     error = jax.lax.stop_gradient(error)
 
     def some(params: Params) -> Array:
         return cfg.auxiliary_weight * _auxiliary(params, x, error, dead, cfg)
 
+    if situation.revives:
+        return some(params)
     return jax.lax.cond(dead.any(), some, lambda params: jnp.zeros((), error.dtype), params)
 
 

@@ -19,13 +19,19 @@ class Batch(NamedTuple):
 
 
 class Situation(NamedTuple):
-    """Where training stands: the share of the steps that are done, and which features have not fired for long; by how much the
-    control of L0 multiplies the penalty.
+    """Where training stands.
+
+    Attributes:
+      progress: the share of the steps that are done.
+      dead: which features have not fired for long.
+      factor: by how much the control of L0 multiplies the penalty.
+      revives: whether dead features are brought back; None where there are any, which is found out while it runs.
     """
 
     progress: Float[Array, ""]
     dead: Bool[Array, " F"]
     factor: Float[Array, ""] | float = 1.0
+    revives: bool | None = None
 
 
 class Judged(NamedTuple):
@@ -36,12 +42,14 @@ class Judged(NamedTuple):
       terms: its parts and what else is worth a curve, by name.
       fired: in how many examples each feature is active.
       settled: parameters that are measured and not learned, to be set after the step.
+      left: what is not reconstructed, of kinds that bring dead features back by it.
     """
 
     loss: Float[Array, ""]
     terms: dict[str, Float[Array, ""]]
     fired: Int[Array, " F"]
     settled: dict[str, Any]
+    left: Float[Array, "B O"] | None = None
 
 
 def squared_error(y: Float[Array, "B O"], reconstruction: Float[Array, "B O"]) -> Float[Array, ""]:

@@ -22,10 +22,12 @@ from jaxtyping import Array
 
 from interp_jax import randomness
 from interp_jax.dictionaries import dictionary
+from interp_jax.dictionaries.chosen import is_sparse
 from interp_jax.dictionaries.config import Dictionary
+from interp_jax.dictionaries.dead import auxiliary
 from interp_jax.dictionaries.dictionary import constrained, has_unit_rows
 from interp_jax.dictionaries.encoders import without_parallel
-from interp_jax.dictionaries.judged import Batch, Judged, Situation, warmed
+from interp_jax.dictionaries.judged import Batch, Judged, Situation, in_use, warmed
 from interp_jax.dictionaries.parameters import Params
 from interp_jax.randomness import Scalar
 from interp_jax.train.optimizer import Optimizer, gradient_transformation
@@ -84,12 +86,33 @@ def controlled(log_factor: Array, l0: Array, cfg: Dictionary, situation: Situati
 
 def gradient(params: Params, batch: Batch, cfg: Dictionary, situation: Situation) -> tuple[Judged, Params]:
     """The loss, and its gradient as it is to be followed."""
+    apart = cfg.is_by_k and cfg.auxiliary != "none" and is_sparse(cfg)
 
     def loss(params: Params) -> tuple[Array, Judged]:
-        judged = dictionary.loss(params, batch, cfg, situation)
+        judged = dictionary.loss(params, batch, cfg, situation._replace(revives=False if apart else None))
         return judged.loss, judged
 
     grads, judged = jax.grad(loss, has_aux=True)(params)
+    if apart and judged.left is not None:
+        grads, judged = with_revived(params, batch, cfg, situation, grads, judged)
     if has_unit_rows(cfg):
         grads = grads | {"W_dec": without_parallel(grads["W_dec"], params["W_dec"])}
     return judged, grads
+
+
+def with_revived(
+    params: Params, batch: Batch, cfg: Dictionary, situation: Situation, grads: Params, judged: Judged
+) -> tuple[Params, Judged]:
+    """The auxiliary loss added where there are dead features; where there are none, nothing is done.
+
+    As a term of the loss it would have a gradient of zeros, and on a CPU it takes a sixth of the step to add them.
+    """
+
+    def revive(grads: Params) -> tuple[Params, Array]:
+        of = lambda params: auxiliary(params, batch.x, judged.left, cfg, situation._replace(revives=True))
+        value, more = jax.value_and_grad(of)(params)
+        return jax.tree.map(jnp.add, grads, more), value
+
+    any_dead = (situation.dead & in_use(cfg)).any()
+    grads, value = jax.lax.cond(any_dead, revive, lambda grads: (grads, jnp.zeros((), judged.loss.dtype)), grads)
+    return grads, judged._replace(loss=judged.loss + value, terms=judged.terms | {"auxiliary": value}, left=None)

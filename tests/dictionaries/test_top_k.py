@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from interp_jax.dictionaries.top_k import fastest_block, largest, top_k
+from interp_jax.dictionaries.top_k import fastest_block, largest, top_k, tournament
 
 
 def values(kind, shape, seed=0):
@@ -28,6 +28,21 @@ def test_rows_as_the_reference_has_them(kind, columns, k, block):
     got, want = jax.jit(top_k, static_argnums=(1, 2))(z, k, block), lax.top_k(z, k)
     np.testing.assert_array_equal(got[0], want[0])
     np.testing.assert_array_equal(got[1], want[1])
+
+
+@pytest.mark.parametrize("kind", ["continuous", "ties", "mostly zero"])
+@pytest.mark.parametrize(("columns", "k"), [(256, 16), (37, 37), (40, 7), (16, 1)])
+def test_tournaments_as_the_reference_has_them(kind, columns, k):
+    """Rows of nothing but -inf too, whose columns are all different."""
+    z = np.r_[values(kind, (9, columns)), np.full((1, columns), -np.inf, np.float32)]
+    for got, want in zip(jax.jit(tournament, static_argnums=1)(z, k), lax.top_k(z, k), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_what_is_not_a_number_is_found_first():
+    z = np.array([[1, np.nan, 3, np.inf, -np.inf, 2, 0, 5]], np.float32)
+    got, columns = tournament(jnp.array(z), 3)
+    assert got.tolist() == [[np.inf, np.inf, 5]] and columns.tolist() == [[1, 3, 7]]
 
 
 @pytest.mark.parametrize("kind", ["continuous", "ties", "mostly zero"])

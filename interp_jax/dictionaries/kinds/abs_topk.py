@@ -42,5 +42,7 @@ def loss(params: Params, batch: Batch, cfg: Dictionary, situation: Situation) ->
     picked = pick(reading.z, k_now(cfg, situation), cfg)
     (said,), entries = reconstruct(params, reading, picked, cfg)
     said = said + params["b_dec"]
-    error, revived = squared_error(batch.y, said), auxiliary(params, batch.x, batch.y - said, cfg, situation)
-    return Judged(error + revived, {"error": error, "auxiliary": revived}, sparse.fired(entries, cfg.n_features), {})
+    left, error = batch.y - said, squared_error(batch.y, said)
+    revived = auxiliary(params, batch.x, left, cfg, situation)
+    terms = {"error": error, "auxiliary": revived}
+    return Judged(error + revived, terms, sparse.fired(entries, cfg.n_features), {}, left)

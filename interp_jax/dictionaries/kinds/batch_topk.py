@@ -64,12 +64,12 @@ def judge(
     error: Float[Array, ""] | None,
 ) -> Judged:
     """The loss of a reconstruction; its error counts, unless another one is given that does."""
-    own = squared_error(batch.y, said)
-    revived = auxiliary(params, batch.x, batch.y - said, cfg, situation)
+    own, left = squared_error(batch.y, said), batch.y - said
+    revived = auxiliary(params, batch.x, left, cfg, situation)
     total = (own if error is None else error) + revived
     threshold = next_threshold(params["threshold"], picked)
     terms = {"error": own, "auxiliary": revived, "threshold": threshold}
-    return Judged(total, terms, sparse.fired(picked, cfg.n_features), {"threshold": threshold})
+    return Judged(total, terms, sparse.fired(picked, cfg.n_features), {"threshold": threshold}, left)
 
 
 def next_threshold(threshold: Float[Array, ""], picked: Entries) -> Float[Array, ""]:
