@@ -45,6 +45,12 @@ TINY = {"steps": 30, "batch_size": 64, "stream_steps": 10, "measure.blocks": 2, 
 VARIANTS = {"": SCALED, "tiny": SCALED | TINY, "16k": FULL}
 KINDS = ("batch_topk", "matryoshka", "topk", "jumprelu", "gated", "standard", "matching_pursuit")
 PENALISED = ("jumprelu", "gated", "standard")
+JUMPRELU = {
+    "dictionary.bandwidth": 0.5,
+    "dictionary.first_threshold": 0.3,
+    "dictionary.first_norm": 1.0,
+    "dictionary.sparsity_warmup": 0.2,
+}
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -56,6 +62,8 @@ def at(kind: str, l0: int, seed: int) -> Overrides:
     fixed: Overrides = {"dictionary.kind": kind, "seed": seed}
     if kind not in PENALISED:
         return fixed | {"dictionary.k": l0}
+    if kind == "jumprelu":
+        fixed |= JUMPRELU
     return fixed | {"dictionary.control": "l0", "dictionary.target": float(l0), "dictionary.sparsity": 0.05}
 
 

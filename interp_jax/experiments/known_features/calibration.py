@@ -20,6 +20,15 @@ from interp_jax.results.tables import interval
 MODULE = "interp_jax.experiments.known_features"
 KINDS = ("standard", "p_anneal", "gated", "jumprelu", "topk", "batch_topk", "matryoshka", "matching_pursuit")
 PENALISED = ("standard", "p_anneal", "gated", "jumprelu")
+# a kernel as wide as what is to be told apart, a threshold within it, and a penalty that does not kill what has not grown yet
+OWN: dict[str, dict[str, object]] = {
+    "jumprelu": {
+        "dictionary.bandwidth": 0.5,
+        "dictionary.first_threshold": 0.3,
+        "dictionary.first_norm": 1.0,
+        "dictionary.sparsity_warmup": 0.2,
+    }
+}
 LEAST_COSINE = 0.95
 SEEDS = 5
 RARE = {
@@ -56,7 +65,7 @@ def row(
     def configs(quick: bool) -> list[ConfigDict]:
         made = []
         for kind in kinds:
-            own = {"dictionary.control": "l0"} if kind in PENALISED else {}
+            own = OWN.get(kind, {}) | ({"dictionary.control": "l0"} if kind in PENALISED else {})
             quickly = QUICK if quick else {}
             made += [
                 compose(MODULE, **{**fixed, **own, **quickly, "dictionary.kind": kind, "seed": seed})
