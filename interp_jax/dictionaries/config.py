@@ -108,6 +108,24 @@ class Dictionary:
             self._check_k()
         if self.kind == "matryoshka":
             self._check_prefixes()
+        self._check_form()
+        if self.control != "none" and (self.is_by_k or self.has_target):
+            raise InputError(
+                f"dictionary.control: {self.kind!r} is as sparse as it is told; only penalties are controlled"
+            )
+        for name in (
+            "bandwidth",
+            "first_threshold",
+            "tanh_scale",
+            "target",
+            "last_power",
+            "first_norm",
+            "control_rate",
+        ):
+            if not getattr(self, name) > 0:
+                raise InputError(f"dictionary.{name}: {getattr(self, name)} is not positive")
+
+    def _check_form(self) -> None:
         if self.kind == "matching_pursuit" and (self.d_out or not self.centred):
             raise InputError(
                 "dictionary.d_out, centred: matching pursuit explains what it reads, less the decoder's bias"
@@ -125,21 +143,6 @@ class Dictionary:
             raise InputError("dictionary.skip, width: a cross-layer transcoder has neither; leave them out")
         if self.pieces < 1 or self.width_out % self.pieces:
             raise InputError(f"dictionary.pieces: {self.pieces} does not divide {self.width_out}, what is written")
-        if self.control != "none" and (self.is_by_k or self.has_target):
-            raise InputError(
-                f"dictionary.control: {self.kind!r} is as sparse as it is told; only penalties are controlled"
-            )
-        for name in (
-            "bandwidth",
-            "first_threshold",
-            "tanh_scale",
-            "target",
-            "last_power",
-            "first_norm",
-            "control_rate",
-        ):
-            if not getattr(self, name) > 0:
-                raise InputError(f"dictionary.{name}: {getattr(self, name)} is not positive")
 
     def _check_k(self) -> None:
         used = self.width or self.n_features

@@ -15,13 +15,12 @@ from interp_jax.experiments.dictionaries import runs
 from interp_jax.experiments.dictionaries.config import Config, Measurements
 from interp_jax.experiments.dictionaries.page import rows
 from interp_jax.experiments.dictionaries.runs import Shared, Stream
-from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.sweep import expand
 from interp_jax.models import transformer
 from interp_jax.models.transformer import TransformerConfig
-from interp_jax.parts import stack
 from interp_jax.results.report import Figure, TableBlock, render
-from interp_jax.train.run import ALIVE, Span
+from interp_jax.train.run import Span
+from tests.experiments.groups import group_of
 
 FILE = load_file(CONFIGS / "dictionaries.py")
 CFG = TransformerConfig(n_layers=2, d_model=32, n_heads=4, d_head=8, d_mlp=48, d_vocab=40, n_context=12)
@@ -91,22 +90,6 @@ def test_what_says_the_activation_recovers_everything(on_random_weights):
     clean = np.asarray(seen["loss.clean"])
     assert clean.shape == (12,) and abs(row["loss_spliced"] - clean.mean()) < 1e-4
     assert acts["blocks.resid_post"].shape[0] == 2
-
-
-def group_of(config, observed):
-    members = [dataclasses.replace(config, seed=i) for i in range(len(observed))]
-    seen = {name: np.stack([np.asarray(one[name]) for one in observed]) for name in observed[0]}
-    n = len(members)
-    return GroupResult(
-        stack(members),
-        tuple(map(str, range(n))),
-        np.full(n, ALIVE),
-        {config.steps: seen},
-        {},
-        np.zeros(0, int),
-        (),
-        np.ones(n),
-    )
 
 
 def test_a_dictionary_learns_and_the_report_has_it(on_random_weights):

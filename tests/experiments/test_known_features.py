@@ -11,14 +11,13 @@ from interp_jax.data.known_features import draw_known
 from interp_jax.errors import InputError
 from interp_jax.experiments import known_features
 from interp_jax.experiments.config import CONFIGS, load_file
-from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.known_features.config import Config
 from interp_jax.experiments.known_features.runs import experiment
 from interp_jax.experiments.known_features.scores import Scores, scores_of
 from interp_jax.experiments.sweep import expand
-from interp_jax.parts import stack
 from interp_jax.results.report import Figure, TableBlock, render
 from interp_jax.train.run import ALIVE, RunState, Span
+from tests.experiments.groups import group_of
 
 FILE = load_file(CONFIGS / "known_features.py")
 SMALL = expand(FILE.get_config("tiny"), FILE, ["tiny"])[0].part
@@ -59,22 +58,6 @@ def test_true_directions_are_seen_to_be_true():
     assert scores.explained_variance[0] > 0.99 and scores.recall[0] > 0.97
     counted = np.asarray(seen["detections.actual"]).sum() / (config.measure.blocks * config.measure.examples)
     np.testing.assert_allclose(scores.true_l0[0], counted, rtol=1e-5)
-
-
-def group_of(config, observed, changes=({},)):
-    members = [dataclasses.replace(config, seed=i) for i in range(len(observed))]
-    seen = {name: np.stack([np.asarray(one[name]) for one in observed]) for name in observed[0]}
-    n = len(members)
-    return GroupResult(
-        stack(members),
-        tuple(map(str, range(n))),
-        np.full(n, ALIVE),
-        {config.steps: seen},
-        {},
-        np.zeros(0, int),
-        (),
-        np.ones(n),
-    )
 
 
 def test_a_run_learns_and_the_report_has_every_member():
