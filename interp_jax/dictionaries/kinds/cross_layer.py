@@ -15,8 +15,8 @@ from jaxtyping import Array, Float, Key
 
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.encoders import norms, unit_rows
-from interp_jax.dictionaries.judged import Batch, Judged, Situation, count, in_use, penalty_weight, squared_error
-from interp_jax.dictionaries.kinds.jumprelu import first_thresholds, jump, penalised, thresholds
+from interp_jax.dictionaries.judged import Batch, Judged, Situation, in_use, squared_error
+from interp_jax.dictionaries.kinds.jumprelu import first_thresholds, judge, jump, penalised, thresholds
 from interp_jax.dictionaries.parameters import Params
 
 UNIT_ROWS = False
@@ -75,7 +75,5 @@ def loss(params: Params, batch: Batch, cfg: Dictionary, situation: Situation) ->
     """Error and penalty."""
     z, threshold = gates(params, batch.x, cfg)
     f = jump(z, threshold, jnp.asarray(cfg.bandwidth, z.dtype))
-    error = squared_error(batch.y, decode(params, f, cfg))
     penalty = penalised(z, f, threshold, lengths(params, cfg), cfg)
-    total = error + penalty_weight(cfg, situation) * penalty
-    return Judged(total, {"error": error, "penalty": penalty}, count(f > 0), {})
+    return judge(squared_error(batch.y, decode(params, f, cfg)), penalty, f, cfg, situation)

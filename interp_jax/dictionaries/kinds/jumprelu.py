@@ -61,8 +61,12 @@ def loss(params: Params, batch: Batch, cfg: Dictionary, situation: Situation) ->
     """Error and penalty."""
     z, threshold = gates(params, batch.x, cfg)
     f = jump(z, threshold, jnp.asarray(cfg.bandwidth, z.dtype))
-    error = squared_error(batch.y, decode(params, f, cfg))
     penalty = penalised(z, f, threshold, lengths(params, cfg), cfg)
+    return judge(squared_error(batch.y, decode(params, f, cfg)), penalty, f, cfg, situation)
+
+
+def judge(error: Array, penalty: Array, f: Float[Array, "B F"], cfg: Dictionary, situation: Situation) -> Judged:
+    """The loss of an error and a penalty."""
     total = error + penalty_weight(cfg, situation) * penalty
     return Judged(total, {"error": error, "penalty": penalty}, count(f > 0), {})
 
