@@ -1,4 +1,4 @@
-"""What every test shares: four CPU devices, a cache of compiled programs, a count of compilations, a rule for peers.
+"""What every test shares: four CPU devices, quick compilation and its cache, a count of compilations, a rule for peers.
 
 Tests under `parity/` need other projects' packages. They are not even imported unless `-m` names `peers`, as
 `./launch/test --peers` does; there they are marked, so that a test becomes a comparison by where it lies.
@@ -20,6 +20,9 @@ CACHE = Path(tempfile.gettempdir()) / f"interp_jax-{getpass.getuser()}" / f"xla-
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# Tests compile much and compute little: LLVM's last passes cost them more than they bring.
+if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1".strip()
 
 import jax
 import jax.monitoring

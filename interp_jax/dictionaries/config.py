@@ -13,6 +13,7 @@ KINDS = (
 )  # fmt: skip
 BY_K = ("topk", "batch_topk", "matryoshka", "abs_topk", "matching_pursuit")  # whose sparsity is a number of features
 WITH_THRESHOLDS = ("jumprelu", "cross_layer")
+RESAMPLED = ("standard", "p_anneal", "gated", "jumprelu", "topk", "batch_topk", "matryoshka", "abs_topk")
 PENALTIES = ("step", "tanh", "target")
 AUXILIARIES = ("none", "openai", "saelens")
 CONTROLS = ("none", "l0")
@@ -39,9 +40,11 @@ class Dictionary:
       penalty: of `WITH_THRESHOLDS`: "step", "tanh" or "target".
       prefixes: of "matryoshka": how many of the first features reconstruct alone, rising, each a share of F.
       auxiliary: how dead features are brought back: "none", "openai" or "saelens".
+      resample_every: steps after which dead features are started anew where reconstruction is worst; 0 is never.
       control: of the other kinds, how the weight of the penalty is found: "none" as `sparsity` says, or "l0" from there on so
         that `target` features are active on average.
       products: of kinds in `BY_K`, after the encoder's: "sparse", "dense", or "auto" for what suits the machine.
+      feature_shards: devices over which features lie (`sharded.py`), each of which finds its own k largest first.
       width: features in use; 0 is all F.
       k: of kinds in `BY_K`.
       sparsity: weight of the penalty of the other kinds.
@@ -70,8 +73,10 @@ class Dictionary:
     penalty: str = "step"
     prefixes: tuple = (0.0625, 0.125, 0.25, 0.5, 1.0)
     auxiliary: str = "openai"
+    resample_every: int = 0
     control: str = "none"
     products: str = "auto"
+    feature_shards: int = 1
     width: int = hyper(0)
     k: int = hyper(32)
     sparsity: float = hyper(1.0)
@@ -104,6 +109,10 @@ class Dictionary:
             raise InputError("dictionary: d_in and n_features must be at least 1, d_out at least 0")
         if not 0 <= self.width <= self.n_features:
             raise InputError(f"dictionary.width: {self.width} is not in 0 … n_features = {self.n_features}")
+        if self.feature_shards < 1 or self.n_features % self.feature_shards:
+            raise InputError(
+                f"dictionary.feature_shards: {self.feature_shards} does not divide n_features = {self.n_features}"
+            )
         if self.is_by_k:
             self._check_k()
         if self.kind == "matryoshka":
@@ -138,6 +147,11 @@ class Dictionary:
             raise InputError(
                 f"dictionary.pieces: {self.pieces} layers of a cross-layer transcoder must divide d_in = {self.d_in}, d_out = "
                 f"{self.d_out}, which it has, and n_features = {self.n_features}"
+            )
+        if self.resample_every < 0 or (self.resample_every and (self.kind not in RESAMPLED or self.d_out)):
+            raise InputError(
+                f"dictionary.resample_every = {self.resample_every}: at least 0, and for {', '.join(RESAMPLED)} that say what "
+                "they read"
             )
         if self.kind == "cross_layer" and (self.skip or self.width):
             raise InputError("dictionary.skip, width: a cross-layer transcoder has neither; leave them out")

@@ -18,6 +18,7 @@ from interp_jax.dictionaries.encoders import norms, pre_activations, unit_rows
 from interp_jax.dictionaries.judged import Situation, in_use, squared_error
 from interp_jax.dictionaries.parameters import Params, centre
 
+RESAMPLED = ("W_enc", "W_dec", "b_enc")  # rows of which are drawn anew
 RESAMPLED_ENCODER = 0.2  # times the mean length of the encoder's living rows
 
 

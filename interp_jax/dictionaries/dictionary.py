@@ -72,7 +72,10 @@ def skipped(params: Params, x: Float[Array, "B D"], cfg: Dictionary) -> Float[Ar
 
 def loss(params: Params, batch: Batch, cfg: Dictionary, situation: Situation) -> Judged:
     """The training loss."""
-    batch = batch._replace(y=batch.y - skipped(params, batch.x, cfg))
+    if cfg.skip:
+        besides, error = skipped(params, batch.x, cfg), batch.error
+        of_all = None if error is None else lambda said: error(said + besides)
+        batch = batch._replace(y=batch.y - besides, error=of_all)
     return MODULES[cfg.kind].loss(params, batch, cfg, situation)
 
 

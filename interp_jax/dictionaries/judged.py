@@ -1,8 +1,11 @@
 """What every kind of dictionary is given in training, and what its loss says.
 
-squared_error = mean over examples of ‖y - ŷ‖²                 summed over the width, as in all the papers
+    squared_error = mean over examples of ‖y - ŷ‖²                 summed over the width, as in all the papers
+
+Any other error of what is said may take its place, for every kind: `Batch.error`, as in `end_to_end.py`.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -12,10 +15,17 @@ from interp_jax.dictionaries.config import Dictionary
 
 
 class Batch(NamedTuple):
-    """What is read and what is to be said of it; the same for autoencoders."""
+    """What is read and what is to be said of it; the same for autoencoders.
+
+    Attributes:
+      x: what is read.
+      y: what is to be said.
+      error: of what is said; by default the squared error from y.
+    """
 
     x: Float[Array, "B D"]
     y: Float[Array, "B O"]
+    error: Callable[[Float[Array, "B O"]], Float[Array, ""]] | None = None
 
 
 class Situation(NamedTuple):
@@ -55,6 +65,11 @@ class Judged(NamedTuple):
 def squared_error(y: Float[Array, "B O"], reconstruction: Float[Array, "B O"]) -> Float[Array, ""]:
     """Mean over examples of the squared distance."""
     return jnp.square(y - reconstruction).sum(-1).mean()
+
+
+def error_of(batch: Batch, said: Float[Array, "B O"]) -> Float[Array, ""]:
+    """The error of what is said of a batch."""
+    return squared_error(batch.y, said) if batch.error is None else batch.error(said)
 
 
 def in_use(cfg: Dictionary) -> Bool[Array, " F"]:

@@ -1,12 +1,10 @@
 """First parameters of dictionaries.
 
     W_dec   rows of random directions; W_enc the same rows where widths agree ("tied initialisation": Conerly et al. 2024)
-    b_dec   0, or the geometric median of a sample: the point with the least sum of distances (Weiszfeld 1937)
+    b_dec   0; to begin at a mean or a geometric median, activations are centred (`activations/normaliser.py`)
 
 Rows of `W_enc` [F D] and of `W_dec` [F O] are features: so few features of a batch are few rows of either.
 """
-
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,14 +35,9 @@ def centre(params: Params, cfg: Dictionary) -> Float[Array, " D"]:
 
 def lengths(params: Params, cfg: Dictionary) -> Float[Array, " F"]:
     """How long each feature's row of the decoder is: the sum over its pieces."""
-    return norms(params["W_dec"].reshape(cfg.n_features * cfg.pieces, -1)).reshape(-1, cfg.pieces).sum(1)
+    return lengths_by_piece(params, cfg).sum(1)
 
 
-def geometric_median(x: Float[Array, "B D"], steps: int = 100) -> Float[Array, " D"]:
-    """The point m with the least Σ ‖x - m‖, by m ← Σ x/‖x - m‖ / Σ 1/‖x - m‖."""
-
-    def improve(_: Any, m: Array) -> Array:
-        weight = 1 / jnp.maximum(jnp.linalg.norm(x - m, axis=1), 1e-12)
-        return (weight[:, None] * x).sum(0) / weight.sum()
-
-    return jax.lax.fori_loop(0, steps, improve, x.mean(0))
+def lengths_by_piece(params: Params, cfg: Dictionary) -> Float[Array, "F I"]:
+    """How long each feature's row of the decoder is in each piece."""
+    return norms(params["W_dec"].reshape(cfg.n_features * cfg.pieces, -1)).reshape(-1, cfg.pieces)

@@ -5,13 +5,15 @@ counters of dead features, `memory.silent`: the examples since each feature last
 
     log factor += control_rate · min(1, L0 / target - 1)                      once the penalty is warm; at least -1 of it
 
-and the penalty's weight is `sparsity` times the factor.
+and the penalty's weight is `sparsity` times the factor. Every `resample_every` steps dead features are started anew
+(`dead.resample`), with moments of 0 and counted from then.
 
 A step counts where loss and the gradient's norm are finite. The norm's square is then below the largest float, so that neither
 Adam's update nor the sum of a parameter and it can be infinite: checking the parameters as well would read them all once more.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.struct
@@ -24,7 +26,7 @@ from interp_jax import randomness
 from interp_jax.dictionaries import dictionary
 from interp_jax.dictionaries.chosen import is_sparse
 from interp_jax.dictionaries.config import Dictionary
-from interp_jax.dictionaries.dead import auxiliary
+from interp_jax.dictionaries.dead import RESAMPLED, auxiliary, resample
 from interp_jax.dictionaries.dictionary import constrained, has_unit_rows
 from interp_jax.dictionaries.encoders import without_parallel
 from interp_jax.dictionaries.judged import Batch, Judged, Situation, in_use, warmed
@@ -68,12 +70,39 @@ def dictionary_run(draw: Draw, describe: Describe) -> Run:
         params = constrained(optax.apply_updates(state.params, updates), cfg) | judged.settled
         silent = jnp.where(judged.fired > 0, 0, memory.silent + len(batch.x))
         l0 = judged.fired.sum() / len(batch.x)
+        if cfg.resample_every:
+            anew = partial(resampled, cfg, optimizer, steps, batch, randomness.key(state.seed, "resample", t))
+            due = (t + 1) % cfg.resample_every == 0
+            params, opt_state, silent = jax.lax.cond(due, anew, lambda *same: same, params, opt_state, silent)
         memory = Memory(silent, controlled(memory.log_factor, l0, cfg, situation))
         metrics = {"loss": judged.loss, "l0": l0, "dead": situation.dead.mean(), "gradient": norm, **judged.terms}
         moved = state.replace(params=params, opt_state=opt_state, memory=memory)
         return Moved(moved, metrics, jnp.isfinite(judged.loss) & jnp.isfinite(norm))
 
     return stepwise(init, step)
+
+
+def resampled(
+    cfg: Dictionary,
+    optimizer: Optimizer,
+    steps: int,
+    batch: Batch,
+    key: Array,
+    params: Params,
+    opt_state: Any,
+    silent: Array,
+) -> tuple[Params, Any, Array]:
+    """Parameters, the optimizer's state and the counters, dead features begun anew."""
+    dead = (silent >= cfg.dead_after) & in_use(cfg)
+    error = batch.y - dictionary.reconstruct(params, batch.x, cfg)[0]
+    kept = {name: jnp.ones((), bool) for name in params} | dict.fromkeys(RESAMPLED, ~dead)
+    kept = {
+        name: jnp.reshape(kept[name], (-1,) + (1,) * (x.ndim - 1)) if x.ndim else True for name, x in params.items()
+    }
+    forget = lambda moment, stays: jnp.where(stays, moment, 0)
+    rules = gradient_transformation(optimizer, steps)
+    opt_state = optax.tree.map_params(rules, forget, opt_state, kept)
+    return resample(key, params, batch.x, error, dead), opt_state, jnp.where(dead, 0, silent)
 
 
 def controlled(log_factor: Array, l0: Array, cfg: Dictionary, situation: Situation) -> Array:

@@ -39,11 +39,16 @@ class Largest(NamedTuple):
     column: Int[Array, " N"]
 
 
-def top_k(z: Float[Array, "B F"], k: int, block: int | None = None) -> tuple[Float[Array, "B K"], Int[Array, "B K"]]:
+def top_k(
+    z: Float[Array, "B F"], k: int, block: int | None = None, shards: int = 1
+) -> tuple[Float[Array, "B K"], Int[Array, "B K"]]:
     """The k largest entries of each row in falling order, and their columns. NaN is infinite, and is returned so on a CPU.
 
-    `block` is the number of entries looked at together, 1 for all by themselves; by default what was fastest for k/F.
+    `block` is the number of entries looked at together, 1 for all by themselves; by default what was fastest for k/F. Of each
+    of `shards` of the columns the largest are found first, so that columns which lie on several devices are not sent around.
     """
+    if shards > 1:
+        return _of_shards(z, k, shards)
     find = tournament if jax.default_backend() == "cpu" else lax.top_k
     block = fastest_block(k, z.shape[1]) if block is None else block
     if block == 1:
@@ -54,6 +59,15 @@ def top_k(z: Float[Array, "B F"], k: int, block: int | None = None) -> tuple[Flo
     candidates = jnp.take_along_axis(blocks, chosen[:, :, None], 1).reshape(len(z), k * block)
     values, place = find(candidates, k)
     return values, jnp.take_along_axis(chosen, place // block, 1) * block + place % block
+
+
+def _of_shards(z: Array, k: int, shards: int) -> tuple[Array, Array]:
+    """The k largest among the k largest of each shard; shards are in order, so of equal ones the first stays the first."""
+    length = z.shape[1] // shards
+    own, place = lax.top_k(z.reshape(len(z), shards, length), min(k, length))
+    columns = place + length * jnp.arange(shards, dtype=place.dtype)[:, None]
+    values, chosen = lax.top_k(own.reshape(len(z), -1), k)
+    return values, jnp.take_along_axis(columns.reshape(len(z), -1), chosen, 1)
 
 
 def fastest_block(k: int, n_columns: int) -> int:

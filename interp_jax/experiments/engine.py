@@ -85,7 +85,14 @@ def reader(experiment: Experiment, devices: list[jax.Device]) -> Callable[[int],
         return lambda first: experiment.shared
     everywhere, length = NamedSharding(run_mesh(devices), PartitionSpec()), experiment.stream_steps
     make = jax.jit(experiment.stream, out_shardings=everywhere)
-    stretch = lru_cache(maxsize=1)(lambda begin: make(experiment.shared, np.int32(begin)))
+
+    @lru_cache(maxsize=1)
+    def stretch(begin: int) -> Any:
+        data = make(experiment.shared, np.int32(begin))
+        if experiment.refuse is not None:
+            experiment.refuse(data)
+        return data
+
     return lambda first: stretch(first // length * length)
 
 

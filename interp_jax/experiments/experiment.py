@@ -31,6 +31,8 @@ class Experiment(NamedTuple):
       stream: `(shared, first) -> data`, pure: what the members read in the `stream_steps` steps from `first` on, a multiple of
         these, made once for all of them. `advance` is then handed that in place of `shared`, with spans within those steps.
       stream_steps: see `stream`.
+      refuse: `(data)`, on the host, of each stretch of a stream before it is read: raises `InputError` for what cannot be used.
+      complain: `(step, metrics [R]) -> str`, on the host, of each line of metrics: what to warn of at once, "" mostly.
       log_every: steps between lines of metrics.jsonl; 0 makes a hundred lines.
       analyse: `(state, hypers, shared) -> {name: array}` of one member, on the host and after `observe`, whose names it may not
         repeat: for what is itself a population of runs, such as a grid of patches. Kept beside what was observed.
@@ -42,6 +44,8 @@ class Experiment(NamedTuple):
     shared: Any = ()
     stream: Callable[[Any, Int32[Array, ""]], Any] | None = None
     stream_steps: int = 0
+    refuse: Callable[[Any], None] | None = None
+    complain: Callable[[int, dict[str, np.ndarray]], str] | None = None
     log_every: int = 0
     analyse: Callable[[RunState, Hypers, Any], dict[str, np.ndarray]] | None = None
 

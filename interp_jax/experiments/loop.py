@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from interp_jax.errors import InputError
+from interp_jax.experiments.complaints import Complaints
 from interp_jax.experiments.config import Engine
 from interp_jax.experiments.engine import Programs, build_programs, explain_memory, span, spread
 from interp_jax.experiments.exit import stop_if_asked
@@ -70,6 +71,8 @@ def run_chunk(job: Job) -> Outcome:
     started = time.monotonic()
     store = CheckpointStore(job.directory.checkpoints, job.id)
     logs = [MetricLog(job.directory.metrics), *tensorboard_logs(job.directory.path / "tensorboard")]
+    if job.experiment.complain is not None:
+        logs.append(Complaints(job.experiment.complain))
     shared = digest_of_shared(job)
     programs = build_programs(job.experiment, spread(job.hypers), fixed_batch(job))
     write_json(job.directory.description, {"members": job.members, "batch": programs.batch, "shared": shared})

@@ -7,14 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from interp_jax import taps
+from interp_jax.activations.normaliser import restored
 from interp_jax.errors import InputError
 from interp_jax.experiments import dictionaries
 from interp_jax.experiments.config import CONFIGS, load_file
-from interp_jax.experiments.dictionaries import runs
+from interp_jax.experiments.dictionaries import runs, subject
 from interp_jax.experiments.dictionaries.config import Config, Measurements
 from interp_jax.experiments.dictionaries.page import rows
-from interp_jax.experiments.dictionaries.runs import Shared, Stream
+from interp_jax.experiments.dictionaries.stream import Stream, batch_of
+from interp_jax.experiments.dictionaries.subject import Shared
+from interp_jax.experiments.dictionaries.told import complaint
+from interp_jax.experiments.subjects.model import Model
 from interp_jax.experiments.sweep import expand
 from interp_jax.models import transformer
 from interp_jax.models.transformer import TransformerConfig
@@ -33,14 +36,19 @@ SMALL = dataclasses.replace(
 def on_random_weights(monkeypatch):
     """A model of random weights and a text of random tokens in place of a grown run; scales are those of the library."""
     params = jax.tree.map(lambda x: 2 * x, transformer.init(jax.random.key(0), CFG))
+    other = jax.tree.map(lambda x: 2 * x, transformer.init(jax.random.key(3), CFG))
     text = jax.random.randint(jax.random.key(1), (3_000,), 0, 40)
     held_out = jax.random.randint(jax.random.key(2), (4, 13), 0, 40)
 
-    def subject(config):
-        runs.check_place(config, CFG, "a model")
-        return CFG, runs.scaled(config, CFG, Shared(params, text, held_out, {}, jnp.zeros(())))
+    def of_random_weights(config):
+        subject.check_place(config, CFG, "a model")
+        models = (params, other) if config.other.path else (params,)
+        cfgs = (CFG,) * len(models)
+        subject.check_widths(config, cfgs)
+        shared = Shared(models, text, held_out, {}, jnp.zeros(()))
+        return cfgs, subject.normalised_by(config, cfgs, shared)
 
-    monkeypatch.setattr(runs, "subject", subject)
+    monkeypatch.setattr(runs, "subject", of_random_weights)
 
 
 @pytest.mark.parametrize(("arg", "n", "groups"), [("", 20, 5), ("tiny", 4, 2)])
@@ -54,7 +62,7 @@ def test_members_read_scaled_activations_of_the_place(on_random_weights):
     data = made.stream(made.shared, jnp.int32(10))
     assert data.read.shape == (10, 64, 32) and data.first == 10
     np.testing.assert_allclose(jnp.linalg.norm(data.read, axis=-1).mean(), 32**0.5, rtol=0.05)
-    batch = runs.batch_of(SMALL, data, jnp.int32(0), jnp.int32(13))
+    batch = batch_of((CFG,), SMALL, data, jnp.int32(0), jnp.int32(13))
     np.testing.assert_array_equal(batch.x, data.read[3])
     np.testing.assert_array_equal(batch.x, batch.y)
 
@@ -65,10 +73,10 @@ def test_a_transcoder_reads_one_site_and_says_another(on_random_weights):
     config.check()
     made = dictionaries.experiment(config)
     data = made.stream(made.shared, jnp.int32(0))
-    weights = jax.tree.map(lambda x: x[1], made.shared.params["blocks"]["mlp"])
-    x = data.read[0] * made.shared.scale["read"]
+    weights = jax.tree.map(lambda x: x[1], made.shared.models[0]["blocks"]["mlp"])
+    x = restored(data.read[0], made.shared.normal["read"])
     said = jax.nn.gelu(x @ weights["W_in"] + weights["b_in"]) @ weights["W_out"] + weights["b_out"]
-    np.testing.assert_allclose(data.write[0] * made.shared.scale["write"], said, atol=1e-4)
+    np.testing.assert_allclose(restored(data.write[0], made.shared.normal["write"]), said, atol=1e-4)
 
 
 def perfect(made, config):
@@ -86,10 +94,8 @@ def test_what_says_the_activation_recovers_everything(on_random_weights):
     (row,) = rows(group_of(config, [seen]))
     for name in ("explained", "loss_recovered_zero", "loss_recovered_mean", "kl_recovered_zero", "kl_recovered_mean"):
         assert abs(row[name] - 1) < 1e-3, (name, row)
-    acts = taps.record(runs.model_of(CFG, made.shared.params), ["blocks.resid_post"])(made.shared.held_out[:, :-1])[1]
     clean = np.asarray(seen["loss.clean"])
-    assert clean.shape == (12,) and abs(row["loss_spliced"] - clean.mean()) < 1e-4
-    assert acts["blocks.resid_post"].shape[0] == 2
+    assert clean.shape == (1, 12) and abs(row["loss_spliced"] - clean.mean()) < 1e-4
 
 
 def test_a_dictionary_learns_and_the_report_has_it(on_random_weights):
@@ -111,9 +117,73 @@ def test_a_dictionary_learns_and_the_report_has_it(on_random_weights):
     assert isinstance(made.stream(made.shared, jnp.int32(0)), Stream)
 
 
+def crosscoder(d_in, **changes):
+    own = dataclasses.replace(SMALL.dictionary, kind="standard", d_in=d_in, n_features=20, pieces=2)
+    config = dataclasses.replace(SMALL, dictionary=own, **changes)
+    config.check()
+    return config
+
+
+@pytest.mark.parametrize("what", ["layers", "models"])
+def test_a_crosscoder_reads_several_places_side_by_side(on_random_weights, what):
+    of_layers = crosscoder(64, layers=(0, -1))
+    of_models = crosscoder(64, other=Model(path="another"))
+    config = of_layers if what == "layers" else of_models
+    made = dictionaries.experiment(config)
+    raw = restored(made.stream(made.shared, jnp.int32(0)).read, made.shared.normal["read"])
+    here = dictionaries.experiment(SMALL)
+    last = restored(here.stream(here.shared, jnp.int32(0)).read, here.shared.normal["read"])
+    half = raw[..., 32:] if what == "layers" else raw[..., :32]
+    np.testing.assert_allclose(half, last, atol=1e-4)
+    assert np.abs(raw[..., :32] - raw[..., 32:]).max() > 0.1
+    state = made.run.init(0, config)
+    seen = jax.jit(made.observe)(state, config, made.shared)
+    assert seen["loss.spliced"].shape == (2, 12) and seen["lengths"].shape == (20, 2)
+    np.testing.assert_allclose(seen["lengths"].sum(1), config.dictionary.first_norm * 2**0.5, rtol=0.3)
+    page = dictionaries.report([group_of(config, [seen])])
+    tables = [block.table for block in page.blocks if isinstance(block, TableBlock)]
+    alive, *pieces = tables[-1].rows[0][1:]
+    assert alive == sum(pieces) and alive <= 20
+    assert "NaN" not in render(page.title, page.summary, page.blocks)
+
+
+def test_trained_through_the_model_its_divergence_falls(on_random_weights):
+    own = dataclasses.replace(SMALL.dictionary, kind="topk", k=8, most=8)
+    config = dataclasses.replace(SMALL, layer=0, objective="end_to_end", batch_size=48, later=0.1, dictionary=own)
+    config.check()
+    made = dictionaries.experiment(config)
+    data = made.stream(made.shared, jnp.int32(0))
+    assert data.read.shape == (10, 4 * 11, 32) and data.through.x.shape == (10, 4, 12, 32)
+    np.testing.assert_array_equal(
+        data.through.counts[0, 0], np.asarray(data.through.counts[0, 0]) & (np.arange(12) >= 1)
+    )
+    state, advance, errors = made.run.init(0, config), jax.jit(made.run.advance), []
+    for _ in range(6):
+        state, metrics = advance(state, config, Span(np.int32(0), np.int32(10)), data)
+        errors.append(float(metrics["error"]))
+    assert errors[-1] < 0.7 * errors[0] and state.diverged_at == -1
+
+
+def test_activations_that_are_not_finite_are_named(on_random_weights):
+    made = dictionaries.experiment(SMALL)
+    data = made.stream(made.shared, jnp.int32(10))
+    made.refuse(data)
+    with pytest.raises(InputError, match="blocks.resid_post, layer 1, .* step 13, example 5, dimension 7"):
+        made.refuse(data._replace(read=data.read.at[3, 5, 7].set(jnp.inf)))
+
+
+def test_dictionaries_that_fall_silent_are_complained_of():
+    assert complaint(40, {"l0": np.array([3.0, np.nan, 0.5])}) == ""
+    assert "no feature is active in 2 of 3 dictionaries by step 40 (members 0, 2)" in complaint(
+        40, {"l0": np.array([0.0, 1.0, 0.0])}
+    )
+
+
 ERRORS = {
     "layer = 2: a model has 2 layers": {"layer": 2},
-    "dictionary.d_in = 32: 'blocks.mlp.post' of a model is 48 wide": {"site": "blocks.mlp.post"},
+    "dictionary.d_in = 32: 'blocks.mlp.post' is 48 wide": {"site": "blocks.mlp.post"},
+    "dictionary.d_in = 32: 'blocks.resid_post' is 32 and 32 wide": {"layers": (0, 1)},
+    "takes whole windows, of 12 positions here": {"objective": "end_to_end", "batch_size": 11},
     "'blocks.attn.pattern': not a site of vectors": {"site": "blocks.attn.pattern"},
     "'logits': not a site of vectors": {"site": "logits"},
 }
@@ -130,6 +200,9 @@ def test_impossible_values_are_named():
         "a transcoder has both": {"writes": "blocks.mlp.out"},
         "measure.windows = 3 must be a multiple": {"measure": Measurements(windows=3, at_once=2)},
         "stream_steps must be at least 1": {"stream_steps": 0},
+        "dictionary.pieces = 1: 2 places are read": {"layers": (0, 1)},
+        "unknown 'global'": {"objective": "global"},
+        "the model goes on from one place": {"objective": "end_to_end", "site": "blocks.mlp.post"},
     }.items():
         with pytest.raises(InputError, match=message):
             dataclasses.replace(Config(), **changes).check()

@@ -41,8 +41,9 @@ def command(directory, *words):
             f"--config.output.directory={directory}", *words]  # fmt: skip
 
 
-def environment():
-    return {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+def environment(devices=1):
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+    return {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
 
 
 def test_results_and_manifest(tmp_path):
@@ -126,9 +127,8 @@ def final(directory):
 @pytest.mark.slow
 def test_any_number_of_devices_gives_the_same_results(tmp_path):
     for n in (1, 2, 4):
-        flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={n}"}
         words = ["--sweep", "rates", "--sweep", "seeds", "--config.engine.batch=1"]
-        subprocess.run(command(tmp_path / str(n), *words), env=environment() | flags, check=True, capture_output=True)
+        subprocess.run(command(tmp_path / str(n), *words), env=environment(n), check=True, capture_output=True)
     for n in (2, 4):
         np.testing.assert_array_equal(final(tmp_path / str(n)), final(tmp_path / "1"))
 

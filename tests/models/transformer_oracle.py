@@ -5,6 +5,7 @@ from functools import partial
 
 import jax
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from scipy.special import erf
 
 from interp_jax.models import transformer
@@ -50,11 +51,9 @@ ACT = {
 def random_model(cfg):
     """Parameters that are all different from 0 and 1, so that none can be dropped unnoticed."""
     params = transformer.init(jax.random.key(0), cfg)
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    leaves = [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    flat, unflatten = ravel_pytree(params)
     tokens = jax.random.randint(jax.random.key(2), (3, 7), 0, cfg.d_vocab)
-    return jax.tree.unflatten(tree, leaves), tokens
+    return unflatten(flat + 0.3 * jax.random.normal(jax.random.key(1), flat.shape)), tokens
 
 
 def normalised(p, x, cfg, kind=None):

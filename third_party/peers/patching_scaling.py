@@ -31,7 +31,7 @@ from interp_jax.results.plot_style import Axes
 from interp_jax.results.plots import Line, lines
 from third_party.peers._rate import product_rate
 
-VARIED = {"layers": (2, 4, 8, 16, 32), "positions": (8, 16, 32, 64, 128, 256), "examples": (1, 2, 4, 8, 16, 32)}
+VARIED = {"layers": (2, 4, 8, 16, 32), "positions": (8, 16, 32, 64, 128), "examples": (1, 2, 4, 8, 16, 32)}
 QUICK = {"layers": (2, 4), "positions": (8, 16), "examples": (1, 2)}
 USUAL = {"layers": 8, "positions": 32, "examples": 4}
 

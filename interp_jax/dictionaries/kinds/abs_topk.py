@@ -12,7 +12,7 @@ from interp_jax.dictionaries import sparse
 from interp_jax.dictionaries.chosen import read, reconstruct
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.dead import auxiliary
-from interp_jax.dictionaries.judged import Batch, Judged, Situation, k_now, squared_error
+from interp_jax.dictionaries.judged import Batch, Judged, Situation, error_of, k_now
 from interp_jax.dictionaries.kinds import topk
 from interp_jax.dictionaries.parameters import Params
 from interp_jax.dictionaries.sparse import Entries
@@ -26,7 +26,7 @@ init, decode = topk.init, topk.decode
 def pick(z: Float[Array, "B F"], k: Int[Array, ""], cfg: Dictionary) -> Entries:
     """The k entries of each row with the largest sizes; features not in use (-inf) never."""
     used = jnp.isfinite(z)
-    _, feature = top_k(jnp.where(used, jnp.abs(z), -1.0), cfg.most)
+    _, feature = top_k(jnp.where(used, jnp.abs(z), -1.0), cfg.most, shards=cfg.feature_shards)
     values = jnp.take_along_axis(jnp.where(used, z, 0.0), feature, 1)
     return Entries(jnp.where(jnp.arange(cfg.most) < k, values, 0.0).T, feature.T)
 
@@ -42,7 +42,7 @@ def loss(params: Params, batch: Batch, cfg: Dictionary, situation: Situation) ->
     picked = pick(reading.z, k_now(cfg, situation), cfg)
     (said,), entries = reconstruct(params, reading, picked, cfg)
     said = said + params["b_dec"]
-    left, error = batch.y - said, squared_error(batch.y, said)
+    left, error = batch.y - said, error_of(batch, said)
     revived = auxiliary(params, batch.x, left, cfg, situation)
     terms = {"error": error, "auxiliary": revived}
     return Judged(error + revived, terms, sparse.fired(entries, cfg.n_features), {}, left)

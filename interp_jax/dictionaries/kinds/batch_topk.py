@@ -14,7 +14,7 @@ from interp_jax.dictionaries import sparse
 from interp_jax.dictionaries.chosen import read, reconstruct
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.dead import auxiliary
-from interp_jax.dictionaries.judged import Batch, Judged, Situation, k_now, squared_error
+from interp_jax.dictionaries.judged import Batch, Judged, Situation, error_of, k_now
 from interp_jax.dictionaries.kinds import standard
 from interp_jax.dictionaries.parameters import Params, initial
 from interp_jax.dictionaries.sparse import Entries
@@ -64,7 +64,7 @@ def judge(
     error: Float[Array, ""] | None,
 ) -> Judged:
     """The loss of a reconstruction; its error counts, unless another one is given that does."""
-    own, left = squared_error(batch.y, said), batch.y - said
+    own, left = error_of(batch, said), batch.y - said
     revived = auxiliary(params, batch.x, left, cfg, situation)
     total = (own if error is None else error) + revived
     threshold = next_threshold(params["threshold"], picked)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Key
 
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.encoders import norms, unit_rows
-from interp_jax.dictionaries.judged import Batch, Judged, Situation, in_use, squared_error
+from interp_jax.dictionaries.judged import Batch, Judged, Situation, error_of, in_use
 from interp_jax.dictionaries.kinds.jumprelu import first_thresholds, judge, jump, penalised, thresholds
 from interp_jax.dictionaries.parameters import Params
 
@@ -76,4 +76,4 @@ def loss(params: Params, batch: Batch, cfg: Dictionary, situation: Situation) ->
     z, threshold = gates(params, batch.x, cfg)
     f = jump(z, threshold, jnp.asarray(cfg.bandwidth, z.dtype))
     penalty = penalised(z, f, threshold, lengths(params, cfg), cfg)
-    return judge(squared_error(batch.y, decode(params, f, cfg)), penalty, f, cfg, situation)
+    return judge(error_of(batch, decode(params, f, cfg)), penalty, f, cfg, situation)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Key
 
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.encoders import pre_activations
-from interp_jax.dictionaries.judged import Batch, Judged, Situation, count, in_use, penalty_weight, squared_error
+from interp_jax.dictionaries.judged import Batch, Judged, Situation, count, error_of, in_use, penalty_weight
 from interp_jax.dictionaries.kinds import standard
 from interp_jax.dictionaries.parameters import Params, centre, initial, lengths
 
@@ -45,9 +45,9 @@ def parts(params: Params, x: Float[Array, "B D"], cfg: Dictionary) -> tuple[Floa
 def loss(params: Params, batch: Batch, cfg: Dictionary, situation: Situation) -> Judged:
     """Error, penalty of the gate, and the gate's own error."""
     f, gate = parts(params, batch.x, cfg)
-    error = squared_error(batch.y, decode(params, f, cfg))
+    error = error_of(batch, decode(params, f, cfg))
     penalty = (gate @ lengths(params, cfg)).mean()
     frozen = jax.lax.stop_gradient(params)
-    by_gate = squared_error(batch.y, decode(frozen, gate, cfg))
+    by_gate = error_of(batch, decode(frozen, gate, cfg))
     total = error + penalty_weight(cfg, situation) * penalty + by_gate
     return Judged(total, {"error": error, "penalty": penalty, "error_of_gate": by_gate}, count(f > 0), {})

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Key
 
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.encoders import pre_activations
-from interp_jax.dictionaries.judged import Batch, Judged, Situation, count, in_use, penalty_weight, squared_error
+from interp_jax.dictionaries.judged import Batch, Judged, Situation, count, error_of, in_use, penalty_weight
 from interp_jax.dictionaries.kinds import standard
 from interp_jax.dictionaries.parameters import Params, centre, initial, lengths
 
@@ -62,7 +62,7 @@ def loss(params: Params, batch: Batch, cfg: Dictionary, situation: Situation) ->
     z, threshold = gates(params, batch.x, cfg)
     f = jump(z, threshold, jnp.asarray(cfg.bandwidth, z.dtype))
     penalty = penalised(z, f, threshold, lengths(params, cfg), cfg)
-    return judge(squared_error(batch.y, decode(params, f, cfg)), penalty, f, cfg, situation)
+    return judge(error_of(batch, decode(params, f, cfg)), penalty, f, cfg, situation)
 
 
 def judge(error: Array, penalty: Array, f: Float[Array, "B F"], cfg: Dictionary, situation: Situation) -> Judged:

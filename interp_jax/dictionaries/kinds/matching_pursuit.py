@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.encoders import unit_rows
-from interp_jax.dictionaries.judged import Batch, Judged, Situation, count, in_use, k_now, squared_error
+from interp_jax.dictionaries.judged import Batch, Judged, Situation, count, error_of, in_use, k_now
 from interp_jax.dictionaries.kinds import standard
 from interp_jax.dictionaries.parameters import Params
 
@@ -54,5 +54,5 @@ def pursue(params: Params, x: Float[Array, "B D"], k: Int[Array, ""], cfg: Dicti
 def loss(params: Params, batch: Batch, cfg: Dictionary, situation: Situation) -> Judged:
     """The error."""
     f = pursue(params, batch.x, k_now(cfg, situation), cfg)
-    error = squared_error(batch.y, decode(params, f, cfg))
+    error = error_of(batch, decode(params, f, cfg))
     return Judged(error, {"error": error}, count(f > 0), {})

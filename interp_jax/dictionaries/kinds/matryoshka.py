@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from interp_jax.dictionaries.chosen import read, reconstruct
 from interp_jax.dictionaries.config import Dictionary
-from interp_jax.dictionaries.judged import Batch, Judged, Situation, k_now, squared_error
+from interp_jax.dictionaries.judged import Batch, Judged, Situation, error_of, k_now
 from interp_jax.dictionaries.kinds import batch_topk
 from interp_jax.dictionaries.parameters import Params
 
@@ -25,5 +25,5 @@ def loss(params: Params, batch: Batch, cfg: Dictionary, situation: Situation) ->
     picked = pick(reading.z, k_now(cfg, situation), cfg)
     parts, _ = reconstruct(params, reading, picked, cfg, len(cfg.prefixes))
     nested = jnp.cumsum(parts, 0) + params["b_dec"]
-    errors = jnp.stack([squared_error(batch.y, said) for said in nested])
+    errors = jnp.stack([error_of(batch, said) for said in nested])
     return batch_topk.judge(params, batch, cfg, situation, picked, nested[-1], errors.mean())

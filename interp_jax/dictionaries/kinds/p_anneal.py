@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from interp_jax.dictionaries.config import Dictionary
-from interp_jax.dictionaries.judged import Batch, Judged, Situation, count, penalty_weight, squared_error
+from interp_jax.dictionaries.judged import Batch, Judged, Situation, count, error_of, penalty_weight
 from interp_jax.dictionaries.kinds import standard
 from interp_jax.dictionaries.parameters import Params, lengths
 
@@ -24,7 +24,7 @@ init, encode, decode = standard.init, standard.encode, standard.decode
 def loss(params: Params, batch: Batch, cfg: Dictionary, situation: Situation) -> Judged:
     """Error and penalty."""
     f = encode(params, batch.x, cfg)
-    error = squared_error(batch.y, decode(params, f, cfg))
+    error = error_of(batch, decode(params, f, cfg))
     sizes, p = f * lengths(params, cfg), power(cfg, situation)
     powers = jnp.where(sizes > SMALLEST, jnp.maximum(sizes, SMALLEST) ** p, 0.0)
     scale = jax.lax.stop_gradient(sizes.sum() / jnp.maximum(powers.sum(), 1e-12))

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.encoders import pre_activations
-from interp_jax.dictionaries.judged import Batch, Judged, Situation, count, in_use, penalty_weight, squared_error
+from interp_jax.dictionaries.judged import Batch, Judged, Situation, count, error_of, in_use, penalty_weight
 from interp_jax.dictionaries.parameters import Params, centre, initial, lengths
 
 UNIT_ROWS = False
@@ -37,7 +37,7 @@ def decode(params: Params, f: Float[Array, "B F"], cfg: Dictionary) -> Float[Arr
 def loss(params: Params, batch: Batch, cfg: Dictionary, situation: Situation) -> Judged:
     """Error and penalty, each the mean over examples."""
     f = encode(params, batch.x, cfg)
-    error = squared_error(batch.y, decode(params, f, cfg))
+    error = error_of(batch, decode(params, f, cfg))
     penalty = (f @ lengths(params, cfg)).mean()
     total = error + penalty_weight(cfg, situation) * penalty
     return Judged(total, {"error": error, "penalty": penalty}, count(f > 0), {})

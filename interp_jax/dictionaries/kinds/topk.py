@@ -13,7 +13,7 @@ from interp_jax.dictionaries import sparse
 from interp_jax.dictionaries.chosen import read, reconstruct
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.dead import auxiliary
-from interp_jax.dictionaries.judged import Batch, Judged, Situation, k_now, squared_error
+from interp_jax.dictionaries.judged import Batch, Judged, Situation, error_of, k_now
 from interp_jax.dictionaries.kinds import standard
 from interp_jax.dictionaries.parameters import Params, initial
 from interp_jax.dictionaries.sparse import Entries
@@ -31,7 +31,7 @@ def init(key: Key[Array, ""], cfg: Dictionary) -> Params:
 
 def pick(z: Float[Array, "B F"], k: Int[Array, ""], cfg: Dictionary) -> Entries:
     """The k largest of each row that are positive."""
-    values, feature = top_k(z, cfg.most)
+    values, feature = top_k(z, cfg.most, shards=cfg.feature_shards)
     stays = (jnp.arange(cfg.most) < k) & (values > 0)
     return Entries(jnp.where(stays, values, 0.0).T, feature.T)
 
@@ -47,7 +47,7 @@ def loss(params: Params, batch: Batch, cfg: Dictionary, situation: Situation) ->
     picked = pick(reading.z, k_now(cfg, situation), cfg)
     (said,), entries = reconstruct(params, reading, picked, cfg)
     said = said + params["b_dec"]
-    left, error = batch.y - said, squared_error(batch.y, said)
+    left, error = batch.y - said, error_of(batch, said)
     revived = auxiliary(params, batch.x, left, cfg, situation)
     terms = {"error": error, "auxiliary": revived}
     return Judged(error + revived, terms, sparse.fired(entries, cfg.n_features), {}, left)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from interp_jax.dictionaries.measures.fidelity import Fidelity, Sums, merge
 from interp_jax.dictionaries.measures.spliced import WAYS, recovered
+from interp_jax.experiments.dictionaries.pieces import blocks_of
 from interp_jax.experiments.dictionaries.told import name_of, sparsity_name, sparsity_of
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.results import plots
@@ -19,7 +20,7 @@ SUMMARY = """Dictionaries on a place in a model, all trained on one stream of it
 they explain of the activations, and what the model loses where they speak in its place."""
 LOST = """Loss recovered is `(L_without - L_spliced) / (L_without - L_clean)`: 1 where the model does not notice, 0 where it
 does as badly as without the activation, which is replaced by 0 or by its mean. The same of the divergence from the clean run,
-which also counts what the loss cannot see."""
+which also counts what the loss cannot see. Where several places are read, each is replaced alone, and the mean is told."""
 COLUMNS = (
     "kind", "told", "L0", "explained", "cosine", "shrinkage", "dead", "loss spliced",
     "loss recovered, zero", "mean", "KL recovered, zero", "mean",
@@ -41,7 +42,10 @@ def place_of(group: GroupResult) -> str:
     """Where, in words."""
     config = group.config
     read, written = config.sites
-    return f"{config.model.path}: {read if read == written else f'{read} → {written}'}, layer {config.layer}"
+    model = " and ".join(x.path for x in (config.model, config.other) if x.path)
+    layers = ", ".join(map(str, config.depths))
+    where = f"{model}: {read if read == written else f'{read} → {written}'}, layer{'s' * (len(config.depths) > 1)} {layers}"
+    return where if config.objective == "local" else f"{where}, trained through the model"
 
 
 def panel(place: str, groups: Sequence[GroupResult]) -> list[Block]:
@@ -64,6 +68,7 @@ def panel(place: str, groups: Sequence[GroupResult]) -> list[Block]:
         *blocks,
         TableBlock(table(groups)),
         Figure(by_position(groups), "The loss at each position, of some of them."),
+        *blocks_of(groups),
     ]
 
 
@@ -78,7 +83,7 @@ def final(group: GroupResult) -> tuple[dict[str, np.ndarray], Fidelity, np.ndarr
 def rows(group: GroupResult) -> list[dict[str, Any]]:
     """Every member's figures."""
     seen, fidelity, alive = final(group)
-    of = {kind: {way: seen[f"{kind}.{way}"].mean(-1) for way in WAYS} for kind in ("loss", "kl")}
+    of = {kind: {way: seen[f"{kind}.{way}"].mean((-2, -1)) for way in WAYS} for kind in ("loss", "kl")}
     shares = {f"{kind}_recovered_{way}": recovered(of[kind], way) for kind in of for way in ("zero", "mean")}
     told, found = sparsity_of(group), []
     for i, level in zip(alive, told, strict=True):
@@ -114,8 +119,8 @@ def by_position(groups: Sequence[GroupResult]) -> Any:
         if not len(alive):
             continue
         if not lines:
-            lines.append(line("the model itself", seen["loss.clean"][alive[0]]))
-        lines.append(line(name_of(group), seen["loss.spliced"][alive[0]]))
+            lines.append(line("the model itself", seen["loss.clean"][alive[0]].mean(0)))
+        lines.append(line(name_of(group), seen["loss.spliced"][alive[0]].mean(0)))
     return plots.lines(lines, plots.Axes("position", "loss, nats"))
 
 

@@ -1,148 +1,54 @@
-"""Train dictionaries on a place in a model, and measure on held-out text what they reconstruct and what the model loses.
+"""Train dictionaries on places in a model, or in two, and measure on held-out text what they reconstruct and what models lose.
 
-Activations are divided by their mean length over √width, a number that is the same for all members. Observed of every member:
+Observed of every member:
 
-    sums.* [N …]                              N blocks of held-out activations; see `measures/fidelity.py`
-    loss.WAY, kl.WAY [P]                      by position, mean over held-out windows; see `measures/spliced.py`
+    sums.* [N …]                              N blocks of held-out activations, as they are; see `measures/fidelity.py`
+    loss.WAY, kl.WAY [I, P]                   by piece and position, mean over held-out windows; see `measures/spliced.py`
+    lengths [F, I]                            of crosscoders: of each feature's row in each piece, in normalised units
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int, Int32
+from jaxtyping import Array, Int
 
-from interp_jax.activations.harvest import Model, Place, rows_of, stretch
-from interp_jax.data.text import spread_windows, windows
+from interp_jax.activations.normaliser import normalised, restored
 from interp_jax.dictionaries import dictionary
 from interp_jax.dictionaries.config import Dictionary
-from interp_jax.dictionaries.judged import Batch
-from interp_jax.dictionaries.measures.fidelity import dictionary_sums
+from interp_jax.dictionaries.measures.fidelity import sums
 from interp_jax.dictionaries.measures.spliced import spliced
+from interp_jax.dictionaries.parameters import lengths_by_piece
 from interp_jax.dictionaries.run import dictionary_run
-from interp_jax.errors import InputError, nearest
 from interp_jax.experiments.dictionaries.config import Config
+from interp_jax.experiments.dictionaries.stream import batch_of, refuse, stream
+from interp_jax.experiments.dictionaries.subject import Configs, Shared, in_order, model_of, subject
+from interp_jax.experiments.dictionaries.told import complaint
 from interp_jax.experiments.experiment import Experiment
-from interp_jax.experiments.grow.stream import shared_arrays
-from interp_jax.experiments.subjects.grown import find_run, is_run_directory, load_run
-from interp_jax.models import transformer
-from interp_jax.models.sites import sites
-from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.train.optimizer import Optimizer
 from interp_jax.train.run import RunState
-
-MEASURED = 0  # the stretch by which activations are scaled
-
-
-class Shared(NamedTuple):
-    """What all members read.
-
-    Attributes:
-      params: the model's.
-      train: the text it was grown on.
-      held_out: windows to measure on, with a target more.
-      scale: by name ("read", "write"), what activations are divided by.
-      mean: of what is said, as it is.
-    """
-
-    params: Params
-    train: Int[Array, " N"]
-    held_out: Int[Array, "W N"]
-    scale: dict[str, Float[Array, ""]]
-    mean: Float[Array, "..."]
-
-
-class Stream(NamedTuple):
-    """The activations of the steps from `first` on, scaled."""
-
-    first: Int32[Array, ""]
-    read: Float[Array, "T B D"]
-    write: Float[Array, "T B O"]
 
 
 def experiment(config: Config) -> Experiment:
     """The runs of a group, which share one stream of activations.
 
     Raises:
-      InputError: no finished run on text, a site that the model lacks, or a dictionary of another width.
+      InputError: no finished run on text, a place that a model lacks, or a dictionary of another width.
     """
-    cfg, shared = subject(config)
+    cfgs, shared = subject(config)
+    config.check_windows(cfgs[0].n_context)
     observe_at = tuple(sorted({max(1, config.steps // part) for part in (10, 3, 1)}))
-    run = dictionary_run(batch_of, described)
     return Experiment(
-        run, partial(observe, cfg), observe_at, shared, partial(stream, config, cfg), config.stream_steps
+        dictionary_run(partial(batch_of, cfgs), described),
+        partial(observe, cfgs),
+        observe_at,
+        shared,
+        partial(stream, config, cfgs),
+        config.stream_steps,
+        refuse=partial(refuse, config),
+        complain=complaint,
     )
-
-
-def subject(config: Config) -> tuple[TransformerConfig, Shared]:
-    """The model's configuration, and all that is read of it."""
-    path = config.model.path
-    if not path or not is_run_directory(path):
-        raise InputError(
-            f"model.path = {path!r}: give the directory of a finished configs/grow.py, whose text is read too"
-        )
-    run = find_run(path, config.model.run)
-    cfg, grown = run.member.part.model, run.member.part
-    check_place(config, cfg, run.name)
-    arrays, params = shared_arrays(grown), load_run(run)
-    held_out = spread_windows(np.asarray(arrays.held_out).ravel(), config.measure.windows, cfg.n_context + 1)
-    shared = Shared(params, jnp.asarray(arrays.train), jnp.asarray(held_out), {}, jnp.zeros(()))
-    return cfg, scaled(config, cfg, shared)
-
-
-def scaled(config: Config, cfg: TransformerConfig, shared: Shared) -> Shared:
-    """With scales and means, of a stretch of their own."""
-    found = jax.jit(partial(rows, config, cfg))(shared, MEASURED)
-    lengths = {name: jnp.linalg.norm(x, axis=-1).mean() / x.shape[-1] ** 0.5 for name, x in found.items()}
-    return shared._replace(scale=lengths, mean=found["write"].mean((0, 1)))
-
-
-def check_place(config: Config, cfg: TransformerConfig, name: str) -> None:
-    """Raise `InputError` for a site or layer that the model lacks, and a dictionary of another width."""
-    if not -cfg.n_layers <= config.layer < cfg.n_layers:
-        raise InputError(f"layer = {config.layer}: {name} has {cfg.n_layers} layers")
-    widths = {"D": cfg.d_model, "E": cfg.n_heads * cfg.d_head, "M": cfg.d_mlp}
-    last = {site.name: site.shape.split()[-1] for site in sites(cfg) if site.name.startswith("blocks.")}
-    vectors = {name: widths[axis] for name, axis in last.items() if axis in widths}
-    wanted = {"d_in": config.site} | ({"d_out": config.writes} if config.writes else {})
-    for field, site in wanted.items():
-        if site not in vectors:
-            raise InputError(f"{site!r}: not a site of vectors in every layer of {name}; {nearest(site, vectors)}")
-        if (given := getattr(config.dictionary, field)) != vectors[site]:
-            raise InputError(f"dictionary.{field} = {given}: {site!r} of {name} is {vectors[site]} wide")
-
-
-def model_of(cfg: TransformerConfig, params: Params) -> Model:
-    """Tokens -> logits."""
-    return lambda tokens: transformer.apply(params, tokens, cfg)
-
-
-def places(config: Config, cfg: TransformerConfig) -> dict[str, Place]:
-    """What is read and what is said."""
-    layer = config.layer % cfg.n_layers
-    return {name: Place(site, layer) for name, site in zip(("read", "write"), config.sites, strict=True)}
-
-
-def rows(config: Config, cfg: TransformerConfig, shared: Shared, b: Any) -> dict[str, Float[Array, "T B D"]]:
-    """Activations of a stretch, as they are."""
-    take = lambda seed, b, n: windows(shared.train, seed, b, n, cfg.n_context)
-    shape = (config.stream_steps, config.batch_size, cfg.n_context)
-    return stretch(
-        model_of(cfg, shared.params), take, places(config, cfg), config.harvest, shape, config.stream_seed, b
-    )
-
-
-def stream(config: Config, cfg: TransformerConfig, shared: Shared, first: Int32[Array, ""]) -> Stream:
-    """The stretch that begins with a step; the one that scales were measured on is not among them."""
-    found = rows(config, cfg, shared, MEASURED + 1 + first // config.stream_steps)
-    return Stream(first, *(found[name] / shared.scale[name] for name in ("read", "write")))
-
-
-def batch_of(hypers: Config, stream: Stream, seed: Array, step: Array) -> Batch:
-    """The activations of a step."""
-    return Batch(*(jax.lax.dynamic_index_in_dim(x, step - stream.first, keepdims=False) for x in stream[1:]))
 
 
 def described(hypers: Config) -> tuple[Dictionary, Optimizer, int]:
@@ -150,20 +56,34 @@ def described(hypers: Config) -> tuple[Dictionary, Optimizer, int]:
     return hypers.dictionary, hypers.optimizer, hypers.steps
 
 
-def observe(cfg: TransformerConfig, state: RunState, hypers: Config, shared: Shared) -> dict[str, Array]:
-    """Fidelity, and the model's losses, on held-out windows."""
-    model, here, own = model_of(cfg, shared.params), places(hypers, cfg), hypers.dictionary
-    read, write = shared.scale["read"], shared.scale["write"]
-    say = lambda x: dictionary.reconstruct(state.params, x / read, own)[0] * write
+def observe(cfgs: Configs, state: RunState, hypers: Config, shared: Shared) -> dict[str, Array]:
+    """Fidelity, and the models' losses, on held-out windows."""
+    own, normal = hypers.dictionary, shared.normal
+    pieces = [
+        (model_of(cfg, params), layer % cfg.n_layers)
+        for cfg, params in zip(cfgs, shared.models, strict=True)
+        for layer in hypers.depths
+    ]
+    write = hypers.sites[1]
 
     def block(tokens: Int[Array, "W N"]) -> Any:
-        x, y = (a.reshape(-1, a.shape[-1]) for a in rows_of(model, tokens[:, :-1], list(here.values())))
-        found = spliced(model, tokens, hypers.sites, here["read"].layer, say, shared.mean)
-        by_position = jax.tree.map(lambda a: a.mean(0), found)
-        return dictionary_sums(state.params, Batch(x / read, y / write), own), by_position
+        found = in_order(hypers, cfgs, shared, tokens[:, :-1])
+        x, y = (found[name].reshape(-1, found[name].shape[-1]) for name in ("read", "write"))
+        said, f = dictionary.reconstruct(state.params, normalised(x, normal["read"]), own)
+        said = restored(said, normal["write"])
+        parts = zip(pieces, jnp.split(said, len(pieces), 1), jnp.split(shared.mean, len(pieces)), strict=True)
+        each = [
+            spliced(model, tokens, (write, write), layer, lambda _, part=part: part, mean)
+            for (model, layer), part, mean in parts
+        ]
+        by_piece = jax.tree.map(lambda *a: jnp.stack([part.mean(0) for part in a]), *each)
+        return sums(y, said, f), by_piece
 
     blocks = shared.held_out.reshape(-1, hypers.measure.at_once, shared.held_out.shape[1])
     summed, found = jax.lax.map(block, blocks)
     named = {f"sums.{name}": value for name, value in summed._asdict().items()}
     named |= {f"loss.{way}": value.mean(0) for way, value in found.loss.items()}
-    return named | {f"kl.{way}": value.mean(0) for way, value in found.kl.items()}
+    named |= {f"kl.{way}": value.mean(0) for way, value in found.kl.items()}
+    if own.pieces > 1 and own.kind != "cross_layer":
+        named["lengths"] = lengths_by_piece(state.params, own)
+    return named

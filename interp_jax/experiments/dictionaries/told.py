@@ -1,4 +1,6 @@
-"""What a group of dictionaries was told: its kind, in words, and how sparse each member is to be."""
+"""What a group of dictionaries was told: its kind, in words, and how sparse each member is to be; and what goes wrong early."""
+
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float
@@ -26,6 +28,18 @@ def sparsity_name(group: GroupResult) -> str:
 def name_of(group: GroupResult) -> str:
     """The kind, in words."""
     return NAMES[group.config.dictionary.kind]
+
+
+def complaint(step: int, metrics: Mapping[str, Values]) -> str:
+    """What to say of members none of whose features has been active since the line before; nothing where there are none."""
+    silent = np.flatnonzero(np.asarray(metrics["l0"]) == 0)
+    if not len(silent):
+        return ""
+    members = ", ".join(map(str, silent[:5])) + (" …" if len(silent) > 5 else "")
+    return (
+        f"no feature is active in {len(silent)} of {len(metrics['l0'])} dictionaries by step {step} (members {members}): the "
+        "penalty is too strong (dictionary.sparsity, sparsity_warmup), thresholds too high (first_threshold), or the rate is"
+    )
 
 
 NAMES = {

@@ -19,6 +19,7 @@ from interp_jax.results.tables import interval
 
 MODULE = "interp_jax.experiments.known_features"
 KINDS = ("standard", "p_anneal", "gated", "jumprelu", "topk", "batch_topk", "matryoshka", "matching_pursuit")
+OF_TOYS = ("standard", "jumprelu", "batch_topk", "matryoshka")
 PENALISED = ("standard", "p_anneal", "gated", "jumprelu")
 # a kernel as wide as what is to be told apart, a threshold within it, and a penalty that does not kill what has not grown yet
 OWN: dict[str, dict[str, object]] = {
@@ -43,6 +44,10 @@ TREES = {
     "dictionary.d_in": 64, "dictionary.n_features": 60, "dictionary.most": 3, "dictionary.k": 3,
     "dictionary.dead_after": 20_000, "steps": 4_000, "optimizer.learning_rate": 3e-3, "optimizer.decay": "cosine",
 }  # fmt: skip
+TOY = RARE | {
+    "data.n_features": 40, "data.d_model": 20, "data.mean_first": 0.5, "data.mean_last": 0.5, "data.deviation": 0.29,
+    "dictionary.d_in": 20, "dictionary.n_features": 40, "toy.steps": 4_000,
+}  # fmt: skip
 QUICK = {"steps": 20, "stream_steps": 10, "batch_size": 64, "measure.blocks": 2, "measure.examples": 128}
 
 
@@ -50,6 +55,8 @@ def instruments() -> list[Instrument]:
     """The rows of the certificate."""
     rare = "48 features in 32 dimensions, 1.9 of them in an example: all can be told apart"
     found = [row(f"{NAMES[kind]}, directions", rare, (kind,), RARE, judge_directions) for kind in KINDS]
+    toys = "40 features in the 20 dimensions of a toy model of superposition that was grown on them"
+    found += [row(f"{NAMES[kind]}, directions of a toy", toys, (kind,), TOY, judge_directions) for kind in OF_TOYS]
     trees = "12 parents with 4 children each; children bring their parents along"
     return [
         *found,

@@ -3,6 +3,7 @@
 from interp_jax.data.known_features import KnownFeatures
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.errors import InputError
+from interp_jax.experiments.known_features.toy import Toy
 from interp_jax.parts import hyper, part
 from interp_jax.train.optimizer import Optimizer
 
@@ -26,6 +27,7 @@ class Config:
       stream_steps: steps of which the examples are drawn at once, for all members.
       stream_seed: of the examples.
       data: the law of the features.
+      toy: a toy model of superposition that the features' directions are of, in place of those of the law.
       dictionary: the dictionary; its `d_in` is the law's `d_model`.
       optimizer: of training.
       measure: at observations.
@@ -37,6 +39,7 @@ class Config:
     stream_steps: int = 50
     stream_seed: int = 0
     data: KnownFeatures = KnownFeatures()
+    toy: Toy = Toy()
     dictionary: Dictionary = Dictionary(d_in=96)
     optimizer: Optimizer = Optimizer(learning_rate=1e-3)
     measure: Measurements = Measurements()
@@ -48,6 +51,7 @@ class Config:
         if min(self.measure.blocks, self.measure.examples) < 1:
             raise InputError("measure: every number must be at least 1")
         self.data.check()
+        self.toy.check(self.data)
         self.dictionary.check()
         self.optimizer.check()
         if self.dictionary.d_in != self.data.d_model or self.dictionary.d_out:

@@ -9,6 +9,7 @@ from interp_jax.data.known_features import KnownFeatures
 from interp_jax.experiments.dictionaries.told import name_of, sparsity_name, sparsity_of
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.known_features.scores import Scores, scores_of
+from interp_jax.experiments.known_features.toy import Toy
 from interp_jax.results import plots
 from interp_jax.results.report import Block, Figure, Page, Section, TableBlock
 from interp_jax.results.tables import Table, interval
@@ -42,25 +43,25 @@ FIELDS = {
 def report(groups: list[GroupResult]) -> Page:
     """A section for each law of features."""
     blocks: list[Block] = [Section("What is measured", MEASURES)]
-    for data in dict.fromkeys(group.config.data for group in groups):
-        own = [group for group in groups if group.config.data == data]
-        blocks += panel(data, own)
+    for law in dict.fromkeys((group.config.data, group.config.toy) for group in groups):
+        blocks += panel(law_name(*law), [group for group in groups if (group.config.data, group.config.toy) == law])
     return Page("Dictionaries on known features", SUMMARY, blocks, {"known_features.json": as_data(groups)})
 
 
-def panel(data: KnownFeatures, groups: Sequence[GroupResult]) -> list[Block]:
+def panel(law: str, groups: Sequence[GroupResult]) -> list[Block]:
     """The table, and the frontier where several sparsities were asked for."""
     scored = [(group, scores_of(group)) for group in groups]
-    blocks: list[Block] = [Section(f"Features: {law_name(data)}", told(scored)), TableBlock(table(scored))]
+    blocks: list[Block] = [Section(f"Features: {law}", told(scored)), TableBlock(table(scored))]
     if len({level for group, _ in scored for level in np.round(sparsity_of(group), 6)}) > 1:
         blocks += frontier(scored)
     return blocks
 
 
-def law_name(data: KnownFeatures) -> str:
+def law_name(data: KnownFeatures, toy: Toy) -> str:
     """The law in words."""
     found = f"{data.n_features:,} in {data.d_model} dimensions"
-    return found + (f", {data.roots} trees of depth {data.depth}" if data.roots else "")
+    found += f", {data.roots} trees of depth {data.depth}" if data.roots else ""
+    return found + (", as a toy model of superposition packed them" if toy.steps else "")
 
 
 def told(scored: Sequence[tuple[GroupResult, Scores]]) -> str:
@@ -120,5 +121,8 @@ def as_data(groups: Sequence[GroupResult]) -> list[dict[str, Any]]:
         scores, told = scores_of(group), sparsity_of(group)
         for i, level in enumerate(told):
             found = {name: float(values[i]) for name, values in scores._asdict().items()}
-            rows.append({"law": law_name(group.config.data), "kind": name_of(group), "told": float(level)} | found)
+            rows.append(
+                {"law": law_name(group.config.data, group.config.toy), "kind": name_of(group), "told": float(level)}
+                | found
+            )
     return rows

@@ -26,6 +26,7 @@ from interp_jax.dictionaries.measures.recovery import cosines, detect, found_dir
 from interp_jax.dictionaries.run import dictionary_run
 from interp_jax.experiments.experiment import Experiment
 from interp_jax.experiments.known_features.config import Config
+from interp_jax.experiments.known_features.toy import grown_directions
 from interp_jax.train.optimizer import Optimizer
 from interp_jax.train.run import RunState
 
@@ -41,6 +42,8 @@ def experiment(config: Config) -> Experiment:
     """The runs of a group, which share one stream of examples."""
     run = dictionary_run(batch_of, described)
     law = jax.jit(law_of, static_argnums=0)(config.data)
+    if config.toy.steps:
+        law = law._replace(directions=grown_directions(config.toy, config.data))
     observe_at = tuple(sorted({max(1, config.steps // part) for part in (10, 3, 1)}))
     return Experiment(run, observe, observe_at, law, stream_of(config), config.stream_steps, analyse=analyse)
 

@@ -1,0 +1,116 @@
+"""The batches of steps: rows in an order that is drawn, or whole windows where dictionaries are trained through the model."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int32
+
+from interp_jax.activations.normaliser import Normaliser, normalised, restored
+from interp_jax.data.text import windows
+from interp_jax.dictionaries.end_to_end import Rest, error_through, rest_of
+from interp_jax.dictionaries.judged import Batch
+from interp_jax.errors import InputError
+from interp_jax.experiments.dictionaries.config import Config
+from interp_jax.experiments.dictionaries.subject import MEASURED, Configs, Shared, in_order, rows
+from interp_jax.models import transformer
+from interp_jax.models.transformer import Params, TransformerConfig
+
+
+class Through(NamedTuple):
+    """What dictionaries are judged with that are trained through the model.
+
+    Attributes:
+      x: the stream of windows, as it is.
+      counts: where the dictionary speaks.
+      params: of the model.
+      normal: how what is said was normalised.
+    """
+
+    x: Float[Array, "T W P D"]
+    counts: Bool[Array, "T W P"]
+    params: Params
+    normal: Normaliser
+
+
+class Stream(NamedTuple):
+    """The activations of the steps from `first` on, normalised; `through` where the model judges."""
+
+    first: Int32[Array, ""]
+    read: Float[Array, "T B D"]
+    write: Float[Array, "T B O"]
+    through: Through | None = None
+
+
+def stream(config: Config, cfgs: Configs, shared: Shared, first: Int32[Array, ""]) -> Stream:
+    """The stretch that begins with a step; the one that normalisers were fitted to is not among them."""
+    b = MEASURED + 1 + first // config.stream_steps
+    if config.objective == "end_to_end":
+        return whole_windows(config, cfgs, shared, first, b)
+    found = rows(config, cfgs, shared, b)
+    return Stream(first, *(normalised(found[name], shared.normal[name]) for name in ("read", "write")))
+
+
+def whole_windows(config: Config, cfgs: Configs, shared: Shared, first: Int32[Array, ""], b: Any) -> Stream:
+    """Windows in their order, without their first positions."""
+    length, skip = cfgs[0].n_context, config.harvest.skip_first
+    each = config.batch_size // length
+    tokens = windows(shared.train, config.stream_seed, b, config.stream_steps * each, length)
+    tokens = tokens.reshape(config.stream_steps, each, length)
+    x = jax.lax.map(lambda some: in_order(config, cfgs, shared, some)["read"], tokens)
+    counts = jnp.broadcast_to(jnp.arange(length) >= skip, tokens.shape)
+    if config.harvest.excluded:
+        counts &= ~jnp.isin(tokens, jnp.asarray(config.harvest.excluded, jnp.int32))
+    read = normalised(x[:, :, skip:].reshape(config.stream_steps, -1, x.shape[-1]), shared.normal["read"])
+    return Stream(first, read, read, Through(x, counts, shared.models[0], shared.normal["write"]))
+
+
+def batch_of(cfgs: Configs, hypers: Config, stream: Stream, seed: Array, step: Array) -> Batch:
+    """The activations of a step, and what judges what is said of them."""
+    at = lambda x: jax.lax.dynamic_index_in_dim(x, step - stream.first, keepdims=False)
+    batch = Batch(at(stream.read), at(stream.write))
+    if stream.through is None:
+        return batch
+    x, counts, skip = at(stream.through.x), at(stream.through.counts), hypers.harvest.skip_first
+    judge = error_through(rest(hypers, cfgs[0], stream.through.params), x, counts, hypers.later)
+
+    def error(said: Float[Array, "B D"]) -> Float[Array, ""]:
+        own = restored(said, stream.through.normal).reshape(x[:, skip:].shape)
+        return judge(jnp.concatenate([x[:, :skip], own], axis=1).reshape(-1, x.shape[-1]))
+
+    return batch._replace(error=error)
+
+
+def rest(config: Config, cfg: TransformerConfig, params: Params) -> Rest:
+    """The model after the place that is read."""
+    layer = config.layer % cfg.n_layers + (config.site == "blocks.resid_post")
+    one = lambda x, at: transformer.blocks(params, x, cfg, first_layer=at, stop_layer=at + 1)[0]
+    return rest_of(one, partial(_logits, cfg, params), range(layer, cfg.n_layers))
+
+
+def _logits(cfg: TransformerConfig, params: Params, x: Array) -> Array:
+    return transformer.unembed(params, x, cfg)
+
+
+def refuse(config: Config, stream: Stream) -> None:
+    """Raise `InputError` for activations that are not finite, naming the place, the step and the example.
+
+    An infinite activation of a model makes every later one of its window infinite too; the first is named.
+    """
+    for name, site in zip(("read", "write"), config.sites, strict=True):
+        where = int(first_not_finite(getattr(stream, name)))
+        if where >= 0:
+            _, B, D = getattr(stream, name).shape
+            step, example, dimension = where // (B * D), where // D % B, where % D
+            raise InputError(
+                f"activations of {site}, layer {config.layer}, of {config.model.path or 'the model'} are not finite: step "
+                f"{int(stream.first) + step}, example {example}, dimension {dimension}; nothing was trained on them"
+            )
+
+
+@jax.jit
+def first_not_finite(x: Float[Array, "..."]) -> Int32[Array, ""]:
+    """The flat index of the first element that is not finite; -1 where all are."""
+    bad = ~jnp.isfinite(x).reshape(-1)
+    return jnp.where(bad.any(), bad.argmax(), -1).astype(jnp.int32)
