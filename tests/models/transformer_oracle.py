@@ -1,11 +1,10 @@
 """The family in NumPy float64, one row and one head at a time: what the tests of `models/` compare with."""
 
 import dataclasses
-from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from scipy.special import erf
 
 from interp_jax.models import transformer
@@ -47,13 +46,18 @@ ACT = {
 }
 
 
-@partial(jax.jit, static_argnums=0)
 def random_model(cfg):
-    """Parameters that are all different from 0 and 1, so that none can be dropped unnoticed."""
-    params = transformer.init(jax.random.key(0), cfg)
-    flat, unflatten = ravel_pytree(params)
-    tokens = jax.random.randint(jax.random.key(2), (3, 7), 0, cfg.d_vocab)
-    return unflatten(flat + 0.3 * jax.random.normal(jax.random.key(1), flat.shape)), tokens
+    """Parameters that are all different from 0 and 1, so that none can be dropped unnoticed, and tokens.
+
+    They are drawn by NumPy: JAX would compile a program for each configuration, which takes longer than what is tested.
+    """
+    shapes, rng = jax.eval_shape(lambda: transformer.init(jax.random.key(0), cfg)), np.random.default_rng(0)
+
+    def draw(path, leaf):
+        return jnp.asarray(float(path[-1].key == "w") + 0.4 * rng.normal(size=leaf.shape), leaf.dtype)
+
+    tokens = jnp.asarray(rng.integers(0, cfg.d_vocab, (3, 7)), jnp.int32)
+    return jax.tree_util.tree_map_with_path(draw, shapes), tokens
 
 
 def normalised(p, x, cfg, kind=None):

@@ -56,7 +56,7 @@ def instruments() -> list[Instrument]:
     rare = "48 features in 32 dimensions, 1.9 of them in an example: all can be told apart"
     found = [row(f"{NAMES[kind]}, directions", rare, (kind,), RARE, judge_directions) for kind in KINDS]
     toys = "40 features in the 20 dimensions of a toy model of superposition that was grown on them"
-    found += [row(f"{NAMES[kind]}, directions of a toy", toys, (kind,), TOY, judge_directions) for kind in OF_TOYS]
+    found += [row(f"toys, {NAMES[kind]}, directions", toys, (kind,), TOY, judge_directions) for kind in OF_TOYS]
     trees = "12 parents with 4 children each; children bring their parents along"
     return [
         *found,
