@@ -45,8 +45,8 @@ TREES = {
     "dictionary.dead_after": 20_000, "steps": 4_000, "optimizer.learning_rate": 3e-3, "optimizer.decay": "cosine",
 }  # fmt: skip
 TOY = RARE | {
-    "data.n_features": 40, "data.d_model": 20, "data.mean_first": 0.5, "data.mean_last": 0.5, "data.deviation": 0.29,
-    "dictionary.d_in": 20, "dictionary.n_features": 40, "toy.steps": 4_000,
+    "data.n_features": 40, "data.d_model": 20, "data.p_first": 0.05, "data.p_last": 0.05, "data.mean_first": 0.5,
+    "data.mean_last": 0.5, "data.deviation": 0.29, "dictionary.d_in": 20, "dictionary.n_features": 40, "toy.steps": 4_000,
 }  # fmt: skip
 QUICK = {"steps": 20, "stream_steps": 10, "batch_size": 64, "measure.blocks": 2, "measure.examples": 128}
 
