@@ -143,15 +143,17 @@ def attributes(
 
 
 def composed(
-    key: Key[Array, ""], n: int, n_parts: int, each: int, d: int
+    key: Key[Array, ""], n: int, n_parts: int, most: int, d: int
 ) -> tuple[Float[Array, "n D"], Bool[Array, "n P"]]:
-    """Rows of length 1 that are sums of `each` of as many parts as there are, at random; which parts they are of.
+    """Rows of length 1 that are sums of one to `most` parts, drawn at random; which parts they are of.
 
-    The parts are `orthonormal(key, n_parts, d)`.
+    The parts are `orthonormal(key, n_parts, d)`. Were all rows of equally many, what all parts have in common could as well be
+    a bias, and other directions would explain the rows as well as the parts do.
     """
-    ranks = jax.random.uniform(jax.random.fold_in(key, 1), (n, n_parts))
-    of = ranks <= jnp.sort(ranks, axis=1)[:, each - 1 : each]
-    return of @ orthonormal(key, n_parts, d) / jnp.sqrt(1.0 * each), of
+    number, order = jax.random.split(jax.random.fold_in(key, 1))
+    ranks = jnp.argsort(jax.random.uniform(order, (n, n_parts)), axis=1)
+    of = ranks < jax.random.randint(number, (n, 1), 1, most + 1)
+    return of @ orthonormal(key, n_parts, d) / jnp.sqrt(of.sum(1, keepdims=True)), of
 
 
 def attribute_reader(directions: Float[Array, "A V D"], x: Float[Array, "N D"]) -> Int[Array, "A N"]:

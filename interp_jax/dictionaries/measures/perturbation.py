@@ -8,8 +8,8 @@
     SCR     (A_ablated - A_biased) / (A_oracle - A_biased)      accuracies for the target on balanced examples of a probe that
             was fitted where target and spurious concept go together; the oracle is fitted on balanced ones
 
-For TPP differences of means below 0 count as 0, for SCR |e| ranks, as in SAEBench; only features with an effect are ablated. A
-probe is linear, so what it says of x' is what it says of x less Σ f (W_dec,f · w): no x' is made.
+For TPP differences of means below 0 count as 0, for SCR |e| ranks, as in SAEBench; only features with an effect are ablated, but
+an n beyond the features that a concept has takes others whose effect is chance. A probe is linear, so what it says of x' is what it says of x less Σ f (W_dec,f · w): no x' is made.
 
 Caution: an audit of SAEBench found both to fail at their usual settings. On dictionaries whose quality was known TPP fell as
 they were trained, SCR at large n went against quality, and both are noisy over seeds: it advises to compare dictionaries by

@@ -104,7 +104,6 @@ def sparse_probing(
       most: the largest.
       penalty: of the logistic regressions.
     """
-
     keys, n_concepts = jax.random.split(key), len(train.there)
     true_and_shuffled = lambda key, there: jnp.concatenate([there, shuffle(key, there)])
     train_there, test_there = map(true_and_shuffled, keys, (train.there, test.there))

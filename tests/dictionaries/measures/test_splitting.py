@@ -12,8 +12,9 @@ TOKENS = 40
 SPLIT = jax.jit(split, static_argnames=("n_labels", "most"))
 
 
-@pytest.mark.parametrize(("absorbed", "pieces"), [(0, 1), (8, 1), (0, 2)])
-def test_what_is_planted_is_found(absorbed, pieces):
+@pytest.mark.parametrize("absorbed", [0, 8])
+def test_what_is_planted_is_found(absorbed, pieces=2):
+    """Every letter has two features, each for every other of its tokens; those absorbed are silent in both."""
     common, *each = jax.random.split(jax.random.key(absorbed + pieces), 3)
     made = [letters(jnp.stack([common, key]), 1_500, 3, TOKENS, absorbed, pieces, noise=0.05) for key in each]
     train, test = (Lettered(one.x, one.f, one.labels) for one in made)
@@ -33,20 +34,20 @@ def test_what_is_planted_is_found(absorbed, pieces):
 
 def test_absorbed_examples_are_those_of_the_definition():
     rng = np.random.default_rng(0)
-    x, W = rng.normal(size=(200, 4)) + 0.5, rng.normal(size=(6, 4))
+    x, W = rng.normal(size=(200, 4)) + 0.5, rng.normal(0.3, 1, (6, 4))
     f = np.maximum(rng.normal(size=(200, 6)), 0)
     p, main, found = np.array([0.8, 0.6, 0, 0]), np.array([1, 0, 0, 0, 0, 0], bool), rng.random(200) < 0.7
-    thresholds, want = Thresholds(least_cosine=0.3, least_share=0.9), np.zeros(6, int)
+    thresholds, want = Thresholds(least_cosine=0.3, least_share=0.6), np.zeros(6, int)
     for n in range(200):
         said = [f[n, i] * (W[i] @ p) for i in range(6)]
         i = int(np.argmax(said))
         cosine = W[i] @ p / np.linalg.norm(W[i])
-        if found[n] and f[n, 0] == 0 and x[n] @ p > 0 and cosine >= 0.3 and said[i] >= 0.9 * (x[n] @ p):
+        if found[n] and f[n, 0] == 0 and x[n] @ p > 0 and cosine >= 0.3 and said[i] >= 0.6 * (x[n] @ p):
             want[i] += 1
     data = Lettered(jnp.float32(x), jnp.float32(f), jnp.zeros(200, jnp.int32))
     got = absorbers(data, jnp.float32(W), jnp.float32(p), jnp.array(main), jnp.array(found), thresholds)
     np.testing.assert_array_equal(got, want)
-    assert want.sum() > 20 and want[0] == 0
+    assert want.sum() > 20 and (want > 0).sum() > 1 and want[0] == 0
 
 
 def test_main_features_are_counted_until_one_more_is_of_no_use():
