@@ -1,0 +1,1 @@
+"""What can be read off an activation: linear probes, fitted for many concepts at once."""
