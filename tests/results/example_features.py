@@ -4,8 +4,10 @@ import numpy as np
 
 from interp_jax.results.feature_page import Features, Named, Snippets
 
-WORDS = ("self", "return", "def ", "import", "\n    ", "\n        ", "(", ")", "()", ":\n", "==", '"""', "'", "x", "_name", " in",
-         "for ", "<b>&amp;</b>", "</script>", "\t", " ", "é", "\ufffd", "0", "None", ", ", ".", "raise ", "[", "]")  # fmt: skip
+WORDS = (
+    "self", "return", "def ", "import", "\n    ", "\n        ", "(", ")", "()", ":\n", "==", '"""', "'", "x", "_name",
+    " in", "for ", "<b>&amp;</b>", "</script>", "\t", " ", "é", "\ufffd", "0", "None", ", ", ".", "raise ", "[", "]",
+)  # fmt: skip
 
 
 def features(n, seed=0, vocabulary=512, strongest=12, quantiles=8, length=37):
@@ -44,7 +46,12 @@ def features(n, seed=0, vocabulary=512, strongest=12, quantiles=8, length=37):
         snippets(strongest),
         snippets(quantiles),
         np.sort(rng.random((n, quantiles + 1)), 1) * size[:, None],
-        {"makes likely": tokens(1), "makes unlikely": tokens(-1), "clamped, rises": tokens(0.1), "clamped, falls": tokens(-0.1)},
+        {
+            "makes likely": tokens(1),
+            "makes unlikely": tokens(-1),
+            "clamped, rises": tokens(0.1),
+            "clamped, falls": tokens(-0.1),
+        },
         Named(rng.integers(0, n, (n, 5), dtype=np.int32), np.sort(rng.random((n, 5)))[:, ::-1].astype(np.float32)),
         rng.random((n, 5)),
-    )  # fmt: skip
+    )

@@ -22,12 +22,12 @@ class Activity(NamedTuple):
     histogram: Int[Array, "F K"]
 
 
-def log_edges(low: float, high: float, per_decade: int) -> Float[np.ndarray, " K+1"]:
+def log_edges(low: float | int, high: float | int, per_decade: int) -> Float[np.ndarray, " E"]:
     """Edges of bins from `low` to `high`."""
     return np.geomspace(low, high, round(np.log10(high / low) * per_decade) + 1).astype(np.float32)
 
 
-def activity(f: Float[Array, "R F"], edges: Float[Array | np.ndarray, " K+1"]) -> Activity:
+def activity(f: Float[Array, "R F"], edges: Float[Array | np.ndarray, " E"]) -> Activity:
     """Of one block; an edge belongs to the bin above it."""
     size, fired = jnp.abs(f), (f != 0).sum(0, dtype=jnp.int32)
     above = jax.lax.map(lambda edge: (size >= edge).sum(0, dtype=jnp.int32), jnp.asarray(edges)[1:-1])

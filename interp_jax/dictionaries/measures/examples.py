@@ -82,7 +82,7 @@ def merge(kept: Examples, found: Examples) -> Examples:
     return Examples(rank, window, position, value, jnp.take_along_axis(both[4], chosen[..., None], 1))
 
 
-def at_quantiles(sample: Examples, n: int) -> tuple[Examples, Bool[Array, "F N"], Float[Array, "F N+1"]]:
+def at_quantiles(sample: Examples, n: int) -> tuple[Examples, Bool[Array, "F N"], Float[Array, "F M"]]:
     """The examples at n quantiles, from the weakest; which are there; the sizes between which each stands for a share of 1/n.
 
     Where fewer than n were drawn, each is there once.

@@ -7,7 +7,7 @@ A feature with a neighbour of high cosine that fires together with it is one of 
 (Bricken et al. 2023). Features of one direction that never fire together have divided its contexts among them.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ def neighbours(W_dec: Float[Array, "F O"], n: int, used: Bool[Array, " F"]) -> N
     """The n features in use whose rows have the largest cosine with each; -1 where there are not so many."""
     unit, index = unit_rows(W_dec), jnp.arange(len(W_dec))
 
-    def of(one: tuple[Array, Array]) -> tuple[Array, Array]:
+    def of(one: tuple[Array, Array]) -> Any:
         row, own = one
         cosine = jnp.einsum("d,fd->f", row, unit, precision="highest")
         return jax.lax.top_k(jnp.where(used & (index != own), cosine, -jnp.inf), n)
