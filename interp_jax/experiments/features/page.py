@@ -28,6 +28,7 @@ model's next token from what it was, in nats, and the same for random directions
 activation on it, in units of its largest; the outlined token is the example's own. What a feature makes likely is what its row
 of the decoder adds to the logits directly, for one unit of activation; what rises and falls are probabilities, in the whole
 model with the feature clamped, as means over tokens."""
+MOST_POINTS = 4_000  # features in a figure
 Seen = Mapping[str, np.ndarray]
 
 
@@ -81,8 +82,8 @@ def features_of(config: Config, seen: Seen, found: Found, text: Text) -> Feature
         "density": density,
         "max": np.where(fired > 0, seen["strongest.value"][used, 0], np.nan),
         "clamped KL": clamped["kl"][used],
-        "random KL": clamped["control"][used],
         "KL ratio": ratio(clamped["kl"], clamped["control"])[used],
+        "random KL": clamped["control"][used],
     }
     columns |= {name.removeprefix("score."): seen[name][used] for name in seen if name.startswith("score.")}
     return Features(
@@ -166,15 +167,18 @@ def overview(config: Config, seen: Seen, shown: Features, text: Text) -> list[Bl
         line = plots.Line("features", np.sqrt(edges[:-1] * edges[1:]), heights)
         axes = plots.Axes("density: share of tokens in which it fires", "features", x_scale="log")
         blocks.append(Figure(plots.lines([line], axes), "How often features fire, dead ones left out."))
-    there = clamped & (kl > 0) & (control > 0) & alive
-    if there.any():
-        names = [f"feature {i}" for i in np.flatnonzero(there)]
+    there = np.flatnonzero(clamped & (kl > 0) & (control > 0) & alive)
+    if len(there):
+        every = -(-len(there) // MOST_POINTS)
+        there = there[::every]
+        names = [f"feature {i}" for i in there]
         clouds = [
             plots.Points("clamped", density[there], kl[there], names),
             plots.Points("random directions", density[there], control[there], names),
         ]
         axes = plots.Axes("density", "KL, nats", x_scale="log", y_scale="log")
-        caption = "Every feature twice: clamped, and the mean over random directions of its length."
+        which = "Every feature" if every == 1 else f"One feature of every {every}"
+        caption = f"{which}, twice: clamped, and the mean over random directions of its length."
         blocks.append(Figure(plots.scatter(clouds, axes), caption))
     return blocks
 

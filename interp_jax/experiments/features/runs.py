@@ -108,7 +108,7 @@ def check(config: Config, own: Dictionary, cfg: TransformerConfig) -> None:
         raise InputError(f"shown.tokens = {config.shown.tokens}: the model has {cfg.d_vocab} tokens")
 
 
-def windows_of(config: Config, tokens: Int[np.ndarray, " N"], length: int) -> Int[np.ndarray, "N W P"]:
+def windows_of(config: Config, tokens: Int[np.ndarray, " M"], length: int) -> Int[np.ndarray, "N W P"]:
     """Blocks of windows, spread over the text, that do not overlap.
 
     Raises:
