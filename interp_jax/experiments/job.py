@@ -18,7 +18,7 @@ from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.plan import FILE, Plan, freeze, is_done, make_plan, thaw
 from interp_jax.experiments.sweep import Member, expand
 from interp_jax.experiments.worker import built, run_shard
-from interp_jax.results.atomic import ensure_writable, write_json
+from interp_jax.results.atomic import ensure_writable, write_json, write_text
 from interp_jax.results.report import Block, Page, Section, TableBlock, write_report
 from interp_jax.results.run_directory import Finished, chunk_directory, finished_members, read_json
 from interp_jax.results.tables import Table
@@ -86,6 +86,8 @@ def publish(page: Page, groups: Sequence[GroupResult], directory: Path, command:
     """Write a page with what every report ends with: runs that diverged, the command, config and manifest."""
     for name, content in page.data.items():
         write_json(directory / name, content)
+    for name, content in page.files.items():
+        write_text(directory / name, content)
     manifest = read_json(Path(groups[0].directories[0]) / "manifest.json")
     return write_report(directory, page.title, page.summary, [*page.blocks, *diverged(groups)], command, manifest)
 

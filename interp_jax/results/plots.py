@@ -51,11 +51,12 @@ class Line(NamedTuple):
 
 
 class Points(NamedTuple):
-    """A named cloud of points."""
+    """A named cloud of points, each with a name of its own where `names` are given, which is shown where the mouse is."""
 
     name: str
     x: Vector
     y: Vector
+    names: Sequence[str] | None = None
 
 
 class Reference(NamedTuple):
@@ -87,7 +88,11 @@ def scatter(groups: Sequence[Points], axes: Axes, references: Sequence[Reference
     figure = _chart([group.x for group in groups], [group.y for group in groups], axes, references)
     for i, group in enumerate(groups):
         marker = {"color": COLOURS[i % len(COLOURS)], "size": 6, "opacity": 0.6}
-        figure.add_trace(go.Scatter(x=group.x, y=group.y, name=plain(group.name), mode="markers", marker=marker))
+        trace = go.Scatter(x=group.x, y=group.y, name=plain(group.name), mode="markers", marker=marker)
+        if group.names is not None:
+            own = {"hovertext": [plain(name) for name in group.names], "hoverinfo": "text+x+y"}
+            trace.update(**own)
+        figure.add_trace(trace)
     return figure.update_layout(showlegend=len(groups) > 1)
 
 

@@ -73,19 +73,32 @@ class Details(NamedTuple):
     text: str
 
 
-Block = Section | Text | Figure | TableBlock | Code | Tokens | Details
+class Insert(NamedTuple):
+    """An element that a script of this package fills when the page opens, with the script's and the style's file in it.
+
+    `name` is the element's identity, `kind` its class and the name of `<kind>.js` and `<kind>.css`; `caption` is below it.
+    """
+
+    kind: str
+    name: str
+    caption: str
+
+
+Block = Section | Text | Figure | TableBlock | Code | Tokens | Details | Insert
 
 
 class Page(NamedTuple):
     """What an experiment has to say: title, summary and blocks of its report.
 
-    `data` maps names of JSON files, to be written beside the report, to their content.
+    `data` maps names of JSON files, to be written beside the report, to their content; `files` those of other files to their
+    text.
     """
 
     title: str
     summary: str
     blocks: Sequence[Block]
     data: Mapping[str, Any] = {}
+    files: Mapping[str, str] = {}
 
 
 def write_report(
@@ -135,7 +148,7 @@ def render(
 <link rel="icon" href="data:,">
 <title>{html.escape(title)}</title>
 <style>
-{_resource("report.css")}</style>
+{_resource("report.css")}{_resources(blocks, "css")}</style>
 </head>
 <body>
 <header>
@@ -149,7 +162,7 @@ def render(
 {_footer(command, manifest)}
 <script src="{SCRIPT}"></script>
 <script>
-{_resource("report.js")}</script>
+{_resource("report.js")}{_resources(blocks, "js")}</script>
 </body>
 </html>
 """
@@ -171,6 +184,9 @@ def _block(i: int, block: Block, number: int) -> str:
             return _captioned(_coloured(tokens, np.asarray(values, np.float64)), f"Text {number}", caption)
         case Details(summary, text):
             return _folded(summary, text)
+        case Insert(kind, name, caption):
+            element = f'<div class="{html.escape(kind)}" data-name="{html.escape(name)}"></div>'
+            return f"{element}\n<p>{_inline(caption)}</p>"
 
 
 def _number(blocks: Sequence[Block], i: int) -> int:
@@ -248,6 +264,12 @@ def _tint(share: float) -> str:
 def _visible(token: str) -> str:
     marks = (f"<i>{BLANKS[c]}</i>" + "<br>" * (c == "\n") if c in BLANKS else html.escape(c) for c in token)
     return "".join(marks)
+
+
+def _resources(blocks: Sequence[Block], suffix: str) -> str:
+    """The scripts or styles of what is inserted, each once."""
+    kinds = dict.fromkeys(block.kind for block in blocks if isinstance(block, Insert))
+    return "".join(_resource(f"{kind}.{suffix}") for kind in kinds)
 
 
 def _resource(name: str) -> str:

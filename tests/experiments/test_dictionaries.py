@@ -111,7 +111,14 @@ def test_a_dictionary_learns_and_the_report_has_it(on_random_weights):
     assert after["explained"] > before["explained"]
     page = dictionaries.report([group])
     (table,) = [block.table for block in page.blocks if isinstance(block, TableBlock)]
-    assert len(table.rows) == 2 and sum(isinstance(block, Figure) for block in page.blocks) == 3
+    figures = [block.figure for block in page.blocks if isinstance(block, Figure)]
+    assert len(table.rows) == 2 and len(figures) == 5
+    for figure, field in zip(figures, ("explained", "kl_recovered_mean", "dead"), strict=False):
+        (cloud,) = figure.data
+        assert list(cloud.hovertext) == [f"TopK, k = {SMALL.dictionary.k}, seed {i}" for i in range(2)]
+        assert list(cloud.y) == [before[field], after[field]]
+    (curve,) = figures[3].data
+    assert sum(curve.y) == pytest.approx(1 - (before["dead"] + after["dead"]) / 2)
     assert len(page.data["dictionaries.json"]) == 2
     assert "NaN" not in render(page.title, page.summary, page.blocks)
     assert isinstance(made.stream(made.shared, jnp.int32(0)), Stream)

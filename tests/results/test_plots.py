@@ -57,6 +57,12 @@ def test_lines_hold_the_numbers_and_bands_go_there_and_back():
     assert low < 2 and high > 10
 
 
+def test_points_have_names_of_their_own():
+    named, plain = plots.scatter([Points("a", [1, 2], [3, 4], ["<b>", "k = 4"]), Points("b", [1], [2])], AXES).data
+    assert named.hovertext == ("&lt;b&gt;", "k = 4") and named.hoverinfo == "text+x+y"
+    assert plain.hovertext is None
+
+
 def test_sixteen_lines_can_be_told_apart():
     drawn = plots.lines([Line(str(i), [1, 2], [i, i]) for i in range(16)], AXES).data
     assert len({(line.line.color, line.line.dash) for line in drawn}) == 16

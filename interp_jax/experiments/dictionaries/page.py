@@ -16,6 +16,7 @@ from interp_jax.results.report import Block, Figure, Page, Section, TableBlock
 from interp_jax.results.tables import Table
 from interp_jax.train.run import ALIVE
 
+DECADES = 5  # of densities that are shown apart
 SUMMARY = """Dictionaries on a place in a model, all trained on one stream of its activations. Measured on held-out text: what
 they explain of the activations, and what the model loses where they speak in its place."""
 LOST = """Loss recovered is `(L_without - L_spliced) / (L_without - L_clean)`: 1 where the model does not notice, 0 where it
@@ -50,15 +51,20 @@ def place_of(group: GroupResult) -> str:
 
 def panel(place: str, groups: Sequence[GroupResult]) -> list[Block]:
     """Frontiers, the table, and curves by position."""
-    clouds = {"explained": [], "kl_recovered_mean": []}
+    clouds = {"explained": [], "kl_recovered_mean": [], "dead": []}
     for group in groups:
         found = rows(group)
         for field, cloud in clouds.items():
-            cloud.append(plots.Points(name_of(group), *(np.array([row[x] for row in found]) for x in ("l0", field))))
-    titles = {"explained": "explained variance", "kl_recovered_mean": "KL recovered, against the mean"}
+            cloud.append(points(name_of(group), found, field))
+    titles = {
+        "explained": "explained variance",
+        "kl_recovered_mean": "KL recovered, against the mean",
+        "dead": "share of features that are dead",
+    }
     captions = {
         "explained": "Every dictionary a point. Expect a frontier on which more features explain more.",
         "kl_recovered_mean": "The same by what the model loses: dictionaries that explain alike may differ here.",
+        "dead": "Features that never fired on the held-out text.",
     }
     blocks: list[Block] = [Section(place, LOST)]
     for field, cloud in clouds.items():
@@ -67,9 +73,35 @@ def panel(place: str, groups: Sequence[GroupResult]) -> list[Block]:
     return [
         *blocks,
         TableBlock(table(groups)),
+        Figure(
+            densities(groups),
+            "How often features fire, of each kind: the mean over its dictionaries, dead ones left out.",
+        ),
         Figure(by_position(groups), "The loss at each position, of some of them."),
         *blocks_of(groups),
     ]
+
+
+def points(name: str, found: Sequence[dict[str, Any]], field: str) -> plots.Points:
+    """A kind's dictionaries between L0 and a figure, each with its name."""
+    names = [f"{row['kind']}, {row['told']}, seed {row['seed']}" for row in found]
+    return plots.Points(name, *(np.array([row[x] for row in found]) for x in ("l0", field)), names)
+
+
+def densities(groups: Sequence[GroupResult]) -> Any:
+    """Share of a dictionary's features by density, of each kind."""
+    edges = np.logspace(-DECADES, 0, 5 * DECADES + 1)
+    lines = []
+    for group in groups:
+        _, fidelity, alive = final(group)
+        own, shares = group.config.dictionary, []
+        for i in alive:
+            fires = fidelity.density[i][fidelity.density[i] > 0]
+            shares.append(np.histogram(np.maximum(fires, edges[0]), edges)[0] / (own.width[i] or own.n_features))
+        if shares:
+            lines.append(plots.Line(name_of(group), np.sqrt(edges[:-1] * edges[1:]), np.mean(shares, 0)))
+    axes = plots.Axes("density: share of tokens in which a feature fires", "share of features", x_scale="log")
+    return plots.lines(lines, axes)
 
 
 def final(group: GroupResult) -> tuple[dict[str, np.ndarray], Fidelity, np.ndarray]:

@@ -1,0 +1,218 @@
+"""Look at every feature of a dictionary. Nothing is trained: what a run computes is its observation, in one pass over text.
+
+The text goes by in blocks of windows; what is kept of it is of fixed size, whatever its length. Tokens whose activations the
+dictionary was not trained on (the first of a window, ends of text) count for nothing. With E strongest examples, Q quantiles,
+S tokens around each, N neighbours and T tokens, of one dictionary:
+
+    n                                        tokens that count
+    fired, histogram [F], [F K]              see `measures/activity.py`
+    strongest.*, quantile.* [F E], [F Q]     rank, window, position, value, around [… S]; see `measures/examples.py`
+    strongest.tokens, quantile.tokens        [… S], -1 beyond the window
+    quantile.there, quantile.bounds          [F Q], [F Q+1]
+    neighbours.feature, .cosine, .together   [F N]; see `measures/neighbours.py`
+    logits.*                                 see `measures/token_logits.py`; only of what is added to the stream
+    clamped.feature [C]                      which were clamped
+    clamped.*                                see `measures/clamped.py`
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from interp_jax import randomness, taps
+from interp_jax.activations.harvest import Harvest
+from interp_jax.data.text import spread_windows
+from interp_jax.dictionaries import dictionary
+from interp_jax.dictionaries.config import Dictionary
+from interp_jax.dictionaries.judged import in_use
+from interp_jax.dictionaries.measures import activity, clamped, examples, neighbours
+from interp_jax.dictionaries.measures.token_logits import is_added, token_logits
+from interp_jax.dictionaries.parameters import Params as Features
+from interp_jax.errors import InputError
+from interp_jax.experiments.dictionaries import runs as trained_runs
+from interp_jax.experiments.experiment import Experiment, untrained
+from interp_jax.experiments.features import source
+from interp_jax.experiments.features.config import Config
+from interp_jax.models.transformer import Params, TransformerConfig
+from interp_jax.train.run import RunState
+
+SCALE = "ln_final.scale"
+
+
+class Shared(NamedTuple):
+    """What is read.
+
+    Attributes:
+      params: the model's.
+      features: the dictionary's.
+      windows: held-out text, in blocks.
+      clamped: windows in which features are clamped.
+      scale: by name ("read", "write"), what activations are divided by.
+    """
+
+    params: Params
+    features: Features
+    windows: Int[Array, "N W P"]
+    clamped: Int[Array, "B P"]
+    scale: dict[str, Float[Array, ""]]
+
+
+class Place(NamedTuple):
+    """A dictionary's place in its model: static."""
+
+    cfg: TransformerConfig
+    own: Dictionary
+    sites: tuple[str, str]
+    layer: int
+    harvest: Harvest
+
+
+class Passed(NamedTuple):
+    """What is kept of the text that went by."""
+
+    n: Int[Array, ""]
+    inverse_scale: Float[Array, ""]
+    activity: activity.Activity
+    strongest: examples.Examples
+    drawn: examples.Examples
+    together: Int[Array, "F N"]
+
+
+def experiment(config: Config) -> Experiment:
+    """The run of one dictionary.
+
+    Raises:
+      InputError: no finished dictionary, or a model, site or text that cannot be.
+    """
+    found = source.find(config.dictionary)
+    cfg, subject = trained_runs.subject(found.trained)
+    own = found.trained.dictionary
+    check(config, own, cfg)
+    place = Place(cfg, own, found.trained.sites, found.trained.layer % cfg.n_layers, found.trained.harvest)
+    tokens = source.text_of(found.trained.model).tokens
+    windows = windows_of(config, tokens, cfg.n_context)
+    of_clamp = spread_windows(tokens, config.clamp.windows, min(config.clamp.length, cfg.n_context))
+    shared = Shared(subject.params, source.load(found), jnp.asarray(windows), jnp.asarray(of_clamp), subject.scale)
+    look = lambda state, hypers, shared: observe(state, hypers, shared, place)
+    return Experiment(untrained(), look, (config.steps,), shared)
+
+
+def check(config: Config, own: Dictionary, cfg: TransformerConfig) -> None:
+    """Raise `InputError` for more neighbours or tokens than there are."""
+    if config.shown.neighbours >= own.n_features:
+        raise InputError(f"shown.neighbours = {config.shown.neighbours}: the dictionary has {own.n_features} features")
+    if config.shown.tokens > cfg.d_vocab:
+        raise InputError(f"shown.tokens = {config.shown.tokens}: the model has {cfg.d_vocab} tokens")
+
+
+def windows_of(config: Config, tokens: Int[np.ndarray, " M"], length: int) -> Int[np.ndarray, "N W P"]:
+    """Blocks of windows, spread over the text, that do not overlap.
+
+    Raises:
+      InputError: the text is shorter than a block.
+    """
+    at_once = config.text.at_once
+    blocks = min(config.text.windows, len(tokens) // length) // at_once
+    if not blocks:
+        raise InputError(
+            f"text.at_once = {at_once}: the held-out text has {len(tokens) // length} windows of {length} tokens, and "
+            f"text.windows = {config.text.windows}"
+        )
+    return spread_windows(tokens, blocks * at_once, length).reshape(blocks, at_once, length)
+
+
+def observe(state: RunState, config: Config, shared: Shared, place: Place) -> dict[str, Array]:
+    """All that is to be said of the features."""
+    shown, rows = config.shown, shared.features["W_dec"] * shared.scale["write"]
+    near = neighbours.neighbours(rows, shown.neighbours, in_use(place.own))
+    passed = passing(state.seed, config, shared, place, near.feature)
+    at, there, bounds = examples.at_quantiles(passed.drawn, shown.quantiles)
+    found = {"n": passed.n, "fired": passed.activity.fired, "histogram": passed.activity.histogram}
+    for name, of in (("strongest", passed.strongest), ("quantile", at)):
+        found |= {f"{name}.{field}": value for field, value in of._asdict().items()}
+        found[f"{name}.tokens"] = tokens_around(of, shared.windows, shown.before)
+    found |= {"quantile.there": there, "quantile.bounds": bounds}
+    found |= {f"neighbours.{name}": value for name, value in near._asdict().items()}
+    found["neighbours.together"] = passed.together
+    if is_added(place.sites[1], place.cfg):
+        said = token_logits(shared.params, place.cfg, passed.inverse_scale / passed.n, rows, shown.tokens, shown.bins)
+        found |= {f"logits.{name}": value for name, value in said._asdict().items()}
+    return found | clamping(state.seed, config, shared, place, passed)
+
+
+def encoded(
+    tokens: Int[Array, "W P"], shared: Shared, place: Place
+) -> tuple[Float[Array, "W P F"], Bool[Array, "W P"], Float[Array, "W P"], Array]:
+    """Features, 0 where tokens do not count; which count; 1 / ln_final.scale; and what stands where the dictionary writes."""
+    read, write = place.sites
+    normed = place.cfg.norm != "none" and place.cfg.head == "linear"
+    sites = {read: (place.layer,), write: (place.layer,)} | ({SCALE: ...} if normed else {})
+    _, acts = taps.record(trained_runs.model_of(place.cfg, shared.params), sites)(tokens)
+    x = acts[read][0].reshape(tokens.size, -1) / shared.scale["read"]
+    f = dictionary.encode(shared.features, x, place.own).reshape(*tokens.shape, -1)
+    counts = counting(tokens, place.harvest)
+    inverse = 1 / acts[SCALE].reshape(tokens.shape) if normed else jnp.ones(tokens.shape)
+    return jnp.where(counts[..., None], f, 0.0), counts, inverse, acts[write][0]
+
+
+def counting(tokens: Int[Array, "W P"], harvest: Harvest) -> Bool[Array, "W P"]:
+    """Which tokens count, as they did in training."""
+    counts = jnp.broadcast_to(jnp.arange(tokens.shape[1]) >= harvest.skip_first, tokens.shape)
+    return counts & ~jnp.isin(tokens, jnp.asarray(harvest.excluded, jnp.int32)) if harvest.excluded else counts
+
+
+def passing(seed: Array, config: Config, shared: Shared, place: Place, near: Int[Array, "F N"]) -> Passed:
+    """The text, block by block."""
+    shown, n_features = config.shown, place.own.n_features
+    span, edges = (shown.before, shown.after), activity.log_edges(shown.low, shown.high, shown.per_decade)
+    at_once = shared.windows.shape[1]
+
+    def step(kept: Passed, block: Any) -> tuple[Passed, None]:
+        b, tokens = block
+        f, counts, inverse, _ = encoded(tokens, shared, place)
+        flat, first = f.reshape(-1, n_features), b * at_once
+        return Passed(
+            kept.n + counts.sum(),
+            kept.inverse_scale + jnp.where(counts, inverse, 0.0).sum(),
+            activity.add(kept.activity, activity.activity(flat, edges)),
+            examples.merge(kept.strongest, examples.strongest(f, first, span)),
+            examples.merge(kept.drawn, examples.drawn(f, first, span, seed)),
+            kept.together + neighbours.fired_together(flat, near),
+        ), None
+
+    nothing = lambda *shape: jnp.zeros(shape, jnp.int32)
+    begin = Passed(
+        nothing(),
+        jnp.zeros(()),
+        activity.Activity(nothing(n_features), nothing(n_features, len(edges) - 1)),
+        examples.no_examples(n_features, shown.strongest, span),
+        examples.no_examples(n_features, shown.drawn, span),
+        nothing(*near.shape),
+    )
+    return jax.lax.scan(step, begin, (jnp.arange(len(shared.windows)), shared.windows))[0]
+
+
+def tokens_around(of: examples.Examples, windows: Int[Array, "N W P"], before: int) -> Int[Array, "F E S"]:
+    """The tokens around examples, -1 beyond their windows."""
+    every, length = windows.reshape(-1, windows.shape[-1]), windows.shape[-1]
+    at = of.position[..., None] - before + jnp.arange(of.around.shape[-1])
+    inside = (at >= 0) & (at < length) & (of.window >= 0)[..., None]
+    return jnp.where(inside, every[of.window[..., None], jnp.clip(at, 0, length - 1)], examples.NONE)
+
+
+def clamping(seed: Array, config: Config, shared: Shared, place: Place, passed: Passed) -> dict[str, Array]:
+    """What those that fire most do when they are clamped."""
+    f, counts, _, written = encoded(shared.clamped, shared, place)
+    chosen = jnp.argsort(-passed.activity.fired)[: min(config.clamp.most, place.own.n_features)]
+    level = config.clamp.multiple * passed.strongest.value[chosen, 0]
+    rows = shared.features["W_dec"][chosen] * shared.scale["write"]
+    site = clamped.Site(place.sites[1], place.layer, written.shape[2:])
+    model = trained_runs.model_of(place.cfg, shared.params)
+    features = (f.transpose(2, 0, 1)[chosen], rows, level)
+    draw = lambda c: jax.random.split(randomness.key(seed, "features.control", c), place.own.n_features)[chosen]
+    keys = jnp.stack([draw(c) for c in range(config.clamp.controls)], 1)
+    found = clamped.clamped(model, shared.clamped, counts, site, features, keys, config.shown.tokens)
+    return {"clamped.feature": chosen} | {f"clamped.{name}": value for name, value in found._asdict().items()}

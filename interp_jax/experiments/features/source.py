@@ -1,0 +1,125 @@
+"""A dictionary that was trained here: which member of which run, its parameters, and the text that it is looked at on."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Int
+
+from interp_jax.data.paths_io import expanded
+from interp_jax.dictionaries import dictionary
+from interp_jax.dictionaries.parameters import Params
+from interp_jax.errors import InputError
+from interp_jax.experiments.dictionaries.config import Config as Trained
+from interp_jax.experiments.features.config import Source
+from interp_jax.experiments.grow.stream import corpus_of
+from interp_jax.experiments.plan import FILE, thaw
+from interp_jax.experiments.subjects.grown import find_run, first_members, is_run_directory
+from interp_jax.experiments.subjects.model import Model, subject_of
+from interp_jax.experiments.subjects.tokens import names_of
+from interp_jax.experiments.sweep import Member
+from interp_jax.results.checkpoints import BadCheckpoint, CheckpointStore
+from interp_jax.results.run_directory import Finished, finished_members
+
+MOST_NAMED = 8  # members in an error
+
+
+class Found(NamedTuple):
+    """A dictionary: its member of a run, and where it lies."""
+
+    member: Member
+    place: Finished
+    trained: Trained
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return title(self.trained)
+
+
+class Text(NamedTuple):
+    """Held-out tokens, what each token of the vocabulary is, and what was read."""
+
+    tokens: Int[np.ndarray, " N"]
+    names: list[str]
+    title: str
+
+
+def find(source: Source) -> Found:
+    """The dictionary that is meant.
+
+    Raises:
+      InputError: no directory of runs, none that is finished, none of that name or several.
+    """
+    path = source.path
+    if not path or not is_run_directory(path):
+        raise InputError(f"dictionary.path = {path!r}: give the directory of a finished configs/dictionaries.py")
+    directory = expanded(path)
+    finished, plan = finished_members(directory), thaw(directory / FILE)
+    every = {m.hash: m for m in [*plan.members.values(), *first_members(finished)] if m.hash in finished}
+    if not every:
+        raise InputError(f"{path}: none of its {len(plan.members)} runs is finished; to go on: {plan.source}")
+    members = [m for m in every.values() if isinstance(m.part, Trained)]
+    if not members:
+        (one, *_) = every.values()
+        raise InputError(f"{path}: holds runs of {one.config.experiment}, which are no dictionaries")
+    chosen = choose(members, source.member)
+    if len(chosen) != 1:
+        wrong = f"dictionary.member = {source.member!r} is {len(chosen) or 'none'} of its {len(members)} dictionaries"
+        there = ", ".join(f"{title(m.part)!r} ({m.hash[:6]})" for m in (chosen or members)[:MOST_NAMED])
+        more = ", …" if len(chosen or members) > MOST_NAMED else ""
+        raise InputError(f"{path}: {wrong}: give --config.dictionary.member words or a hash of {there}{more}")
+    (one,) = chosen
+    place = finished[one.hash]
+    if (at := place.manifest["diverged_at"][place.index]) >= 0:
+        raise InputError(f"{path}: {title(one.part)} became non-finite at step {at}: its features mean nothing")
+    model = replace(one.part.model, path=source.model) if source.model else one.part.model
+    return Found(one, place, replace(one.part, model=model))
+
+
+def title(trained: Trained) -> str:
+    """A dictionary for people: its kind, what it was told of its sparsity, its seed."""
+    cfg = trained.dictionary
+    if cfg.is_by_k:
+        told = f"k={cfg.k}"
+    elif cfg.control != "none" or cfg.has_target:
+        told = f"target={cfg.target:g}"
+    else:
+        told = f"sparsity={cfg.sparsity:g}"
+    return f"{cfg.kind} {told} width={cfg.width or cfg.n_features} seed={trained.seed}"
+
+
+def choose(members: Sequence[Member], name: str) -> list[Member]:
+    """Those of whose titles these are words, else those whose hash begins so; all for ""."""
+    titled = [m for m in members if set(name.split()) <= set(title(m.part).split())]
+    return titled or [m for m in members if m.hash.startswith(name)]
+
+
+def load(found: Found) -> Params:
+    """The parameters at the last step.
+
+    Raises:
+      InputError: a checkpoint that is missing or damaged.
+    """
+    chunk, own = found.place.directory, found.trained
+    store = CheckpointStore(chunk.checkpoints, chunk.path.name.removesuffix(".old"))
+    n = len(found.place.manifest["members"])
+    shapes = jax.eval_shape(lambda: dictionary.init(jax.random.key(0), own.dictionary))
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape), x.dtype), shapes)
+    try:
+        params = store.load_branch(own.steps, "params", like)
+    except BadCheckpoint as problem:
+        raise InputError(
+            f"{chunk.checkpoints}: the last checkpoint, of step {own.steps}, cannot be read ({problem}); train the dictionary"
+            " again with --rerun"
+        ) from None
+    return jax.tree.map(lambda x: x[found.place.index], params)
+
+
+def text_of(model: Model) -> Text:
+    """The held-out side of the text that a model was grown on."""
+    run, subject = find_run(model.path, model.run), subject_of(model)
+    corpus = corpus_of(run.member.part)
+    return Text(np.asarray(corpus.held_out), names_of(range(subject.cfg.d_vocab), subject), corpus.source)
