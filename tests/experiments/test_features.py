@@ -16,7 +16,8 @@ from interp_jax.errors import InputError
 from interp_jax.experiments import features
 from interp_jax.experiments.config import CONFIGS, load_file
 from interp_jax.experiments.dictionaries import runs as trained_runs
-from interp_jax.experiments.dictionaries.runs import Shared
+from interp_jax.experiments.dictionaries import subject as places
+from interp_jax.experiments.dictionaries.subject import Shared
 from interp_jax.experiments.features import source
 from interp_jax.experiments.features.config import Config, Shown, Source
 from interp_jax.experiments.features.source import Text, find, load
@@ -43,10 +44,10 @@ def job(config, directory, sweeps=("none",), **overrides):
 
 def subject(config):
     """A model of random weights and a text of random tokens in place of a grown run."""
-    trained_runs.check_place(config, CFG, "a model")
+    places.check_place(config, CFG, "a model")
     text = jax.random.randint(jax.random.key(1), (3_000,), 0, 40)
     held_out = jnp.asarray(HELD_OUT[:52].reshape(4, 13), jnp.int32)
-    return CFG, trained_runs.scaled(config, CFG, Shared(PARAMS, text, held_out, {}, jnp.zeros(())))
+    return (CFG,), places.normalised_by(config, (CFG,), Shared((PARAMS,), text, held_out, {}, jnp.zeros(())))
 
 
 SWEPT = """
@@ -105,7 +106,8 @@ def own(trained):
     """Windows, which tokens count, features and scale of that dictionary, one operation after the other."""
     found = find(Source(path=str(trained), member="topk k=4 width=64"))
     windows = HELD_OUT[np.linspace(0, 230 - 12, 16).astype(int)[:, None] + np.arange(12)]
-    params, scale = load(found), trained_runs.subject(found.trained)[1].scale
+    normal = trained_runs.subject(found.trained)[1].normal
+    params, scale = load(found), {name: 1 / by.forward[0] for name, by in normal.items()}
     counts = (np.arange(12) >= 1) & (windows != 0)
     return windows, counts, encode(found, params, scale, windows) * counts[..., None], params, scale, found
 

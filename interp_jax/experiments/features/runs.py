@@ -24,6 +24,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from interp_jax import randomness, taps
 from interp_jax.activations.harvest import Harvest
+from interp_jax.activations.normaliser import Normaliser, normalised, times
 from interp_jax.data.text import spread_windows
 from interp_jax.dictionaries import dictionary
 from interp_jax.dictionaries.config import Dictionary
@@ -50,14 +51,19 @@ class Shared(NamedTuple):
       features: the dictionary's.
       windows: held-out text, in blocks.
       clamped: windows in which features are clamped.
-      scale: by name ("read", "write"), what activations are divided by.
+      normal: by name ("read", "write"), how activations are normalised.
     """
 
     params: Params
     features: Features
     windows: Int[Array, "N W P"]
     clamped: Int[Array, "B P"]
-    scale: dict[str, Float[Array, ""]]
+    normal: dict[str, Normaliser]
+
+    @property
+    def rows(self) -> Float[Array, "F O"]:
+        """What each feature writes, as it is."""
+        return times(self.features["W_dec"], self.normal["write"].back)
 
 
 class Place(NamedTuple):
@@ -88,14 +94,18 @@ def experiment(config: Config) -> Experiment:
       InputError: no finished dictionary, or a model, site or text that cannot be.
     """
     found = source.find(config.dictionary)
-    cfg, subject = trained_runs.subject(found.trained)
     own = found.trained.dictionary
+    if own.pieces > 1:
+        raise InputError(
+            f"dictionary.path = {config.dictionary.path!r}: a crosscoder, whose features are not of one place"
+        )
+    (cfg, *_), subject = trained_runs.subject(found.trained)
     check(config, own, cfg)
     place = Place(cfg, own, found.trained.sites, found.trained.layer % cfg.n_layers, found.trained.harvest)
     tokens = source.text_of(found.trained.model).tokens
     windows = windows_of(config, tokens, cfg.n_context)
     of_clamp = spread_windows(tokens, config.clamp.windows, min(config.clamp.length, cfg.n_context))
-    shared = Shared(subject.params, source.load(found), jnp.asarray(windows), jnp.asarray(of_clamp), subject.scale)
+    shared = Shared(subject.models[0], source.load(found), jnp.asarray(windows), jnp.asarray(of_clamp), subject.normal)
     look = lambda state, hypers, shared: observe(state, hypers, shared, place)
     return Experiment(untrained(), look, (config.steps,), shared)
 
@@ -126,7 +136,7 @@ def windows_of(config: Config, tokens: Int[np.ndarray, " M"], length: int) -> In
 
 def observe(state: RunState, config: Config, shared: Shared, place: Place) -> dict[str, Array]:
     """All that is to be said of the features."""
-    shown, rows = config.shown, shared.features["W_dec"] * shared.scale["write"]
+    shown, rows = config.shown, shared.rows
     near = neighbours.neighbours(rows, shown.neighbours, in_use(place.own))
     passed = passing(state.seed, config, shared, place, near.feature)
     at, there, bounds = examples.at_quantiles(passed.drawn, shown.quantiles)
@@ -151,7 +161,7 @@ def encoded(
     normed = place.cfg.norm != "none" and place.cfg.head == "linear"
     sites = {read: (place.layer,), write: (place.layer,)} | ({SCALE: ...} if normed else {})
     _, acts = taps.record(trained_runs.model_of(place.cfg, shared.params), sites)(tokens)
-    x = acts[read][0].reshape(tokens.size, -1) / shared.scale["read"]
+    x = normalised(acts[read][0].reshape(tokens.size, -1), shared.normal["read"])
     f = dictionary.encode(shared.features, x, place.own).reshape(*tokens.shape, -1)
     counts = counting(tokens, place.harvest)
     inverse = 1 / acts[SCALE].reshape(tokens.shape) if normed else jnp.ones(tokens.shape)
@@ -208,7 +218,7 @@ def clamping(seed: Array, config: Config, shared: Shared, place: Place, passed: 
     f, counts, _, written = encoded(shared.clamped, shared, place)
     chosen = jnp.argsort(-passed.activity.fired)[: min(config.clamp.most, place.own.n_features)]
     level = config.clamp.multiple * passed.strongest.value[chosen, 0]
-    rows = shared.features["W_dec"][chosen] * shared.scale["write"]
+    rows = shared.rows[chosen]
     site = clamped.Site(place.sites[1], place.layer, written.shape[2:])
     model = trained_runs.model_of(place.cfg, shared.params)
     features = (f.transpose(2, 0, 1)[chosen], rows, level)
