@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int32
 
 from interp_jax.train.run import ALIVE, Hypers, Run, RunState
 
@@ -31,6 +30,8 @@ class Experiment(NamedTuple):
       stream: `(shared, first) -> data`, pure: what the members read in the `stream_steps` steps from `first` on, a multiple of
         these, made once for all of them. `advance` is then handed that in place of `shared`, with spans within those steps.
       stream_steps: see `stream`.
+      load: `first -> arrays`, on the host: what a stream is made of that lies on disk, a function of the step alone. `stream`
+        is then handed it as `(shared, first, arrays)`. It is called in a thread, some stretches ahead.
       log_every: steps between lines of metrics.jsonl; 0 makes a hundred lines.
       analyse: `(state, hypers, shared) -> {name: array}` of one member, on the host and after `observe`, whose names it may not
         repeat: for what is itself a population of runs, such as a grid of patches. Kept beside what was observed.
@@ -40,8 +41,9 @@ class Experiment(NamedTuple):
     observe: Callable[[RunState, Hypers, Any], dict[str, Any]]
     observe_at: tuple[int, ...]
     shared: Any = ()
-    stream: Callable[[Any, Int32[Array, ""]], Any] | None = None
+    stream: Callable[..., Any] | None = None
     stream_steps: int = 0
+    load: Callable[[int], Any] | None = None
     log_every: int = 0
     analyse: Callable[[RunState, Hypers, Any], dict[str, np.ndarray]] | None = None
 

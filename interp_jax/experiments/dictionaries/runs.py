@@ -6,6 +6,7 @@ Activations are divided by their mean length over √width, a number that is the
     loss.WAY, kl.WAY [P]                      by position, mean over held-out windows; see `measures/spliced.py`
 """
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Int32
 
-from interp_jax.activations.harvest import Model, Place, rows_of, stretch
+from interp_jax.activations.harvest import Harvest, Model, Place, rows_of, stretch
 from interp_jax.data.text import spread_windows, windows
 from interp_jax.dictionaries import dictionary
 from interp_jax.dictionaries.config import Dictionary
@@ -23,10 +24,13 @@ from interp_jax.dictionaries.measures.fidelity import dictionary_sums
 from interp_jax.dictionaries.measures.spliced import spliced
 from interp_jax.dictionaries.run import dictionary_run
 from interp_jax.errors import InputError, nearest
+from interp_jax.experiments.dictionaries import stored
 from interp_jax.experiments.dictionaries.config import Config
 from interp_jax.experiments.experiment import Experiment
 from interp_jax.experiments.grow.stream import shared_arrays
-from interp_jax.experiments.subjects.grown import find_run, is_run_directory, load_run
+from interp_jax.experiments.loop import digest
+from interp_jax.experiments.subjects.grown import GrownRun, find_run, is_run_directory, load_run
+from interp_jax.experiments.subjects.model import Model as Grown
 from interp_jax.models import transformer
 from interp_jax.models.sites import sites
 from interp_jax.models.transformer import Params, TransformerConfig
@@ -45,6 +49,7 @@ class Shared(NamedTuple):
       held_out: windows to measure on, with a target more.
       scale: by name ("read", "write"), what activations are divided by.
       mean: of what is said, as it is.
+      store: what tells the store apart that is read, if one is.
     """
 
     params: Params
@@ -52,6 +57,7 @@ class Shared(NamedTuple):
     held_out: Int[Array, "W N"]
     scale: dict[str, Float[Array, ""]]
     mean: Float[Array, "..."]
+    store: Any = ()
 
 
 class Stream(NamedTuple):
@@ -71,47 +77,71 @@ def experiment(config: Config) -> Experiment:
     cfg, shared = subject(config)
     observe_at = tuple(sorted({max(1, config.steps // part) for part in (10, 3, 1)}))
     run = dictionary_run(batch_of, described)
-    return Experiment(
+    made = Experiment(
         run, partial(observe, cfg), observe_at, shared, partial(stream, config, cfg), config.stream_steps
     )
+    if not config.store:
+        return made
+    return made._replace(stream=as_stream, load=stored.loader(config, places(config, cfg)))
 
 
 def subject(config: Config) -> tuple[TransformerConfig, Shared]:
     """The model's configuration, and all that is read of it."""
-    path = config.model.path
-    if not path or not is_run_directory(path):
-        raise InputError(
-            f"model.path = {path!r}: give the directory of a finished configs/grow.py, whose text is read too"
-        )
-    run = find_run(path, config.model.run)
-    cfg, grown = run.member.part.model, run.member.part
+    run = grown_on_text(config.model)
+    cfg = run.member.part.model
     check_place(config, cfg, run.name)
-    arrays, params = shared_arrays(grown), load_run(run)
+    arrays, params = shared_arrays(run.member.part), load_run(run)
     held_out = spread_windows(np.asarray(arrays.held_out).ravel(), config.measure.windows, cfg.n_context + 1)
     shared = Shared(params, jnp.asarray(arrays.train), jnp.asarray(held_out), {}, jnp.zeros(()))
     return cfg, scaled(config, cfg, shared)
 
 
+def grown_on_text(model: Grown) -> GrownRun:
+    """The run that a config means, whose text is read too.
+
+    Raises:
+      InputError: no directory of runs, none that is finished, or several.
+    """
+    if not model.path or not is_run_directory(model.path):
+        raise InputError(
+            f"model.path = {model.path!r}: give the directory of a finished configs/grow.py, whose text is read too"
+        )
+    return find_run(model.path, model.run)
+
+
 def scaled(config: Config, cfg: TransformerConfig, shared: Shared) -> Shared:
-    """With scales and means, of a stretch of their own."""
-    found = jax.jit(partial(rows, config, cfg))(shared, MEASURED)
+    """With scales and means, of a stretch of their own, or as a store has them."""
+    here = places(config, cfg)
+    if config.store:
+        return shared._replace(**stored.moments(config, here, digest(shared.params)))
+    scale, mean = moments(jax.jit(partial(rows, config, cfg))(shared, MEASURED))
+    return shared._replace(scale=scale, mean=mean["write"])
+
+
+def moments(found: Mapping[str, Float[Array, "T B D"]]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """What rows are divided by, their mean length over √width; and their mean."""
     lengths = {name: jnp.linalg.norm(x, axis=-1).mean() / x.shape[-1] ** 0.5 for name, x in found.items()}
-    return shared._replace(scale=lengths, mean=found["write"].mean((0, 1)))
+    return lengths, {name: x.mean((0, 1)) for name, x in found.items()}
 
 
 def check_place(config: Config, cfg: TransformerConfig, name: str) -> None:
     """Raise `InputError` for a site or layer that the model lacks, and a dictionary of another width."""
     if not -cfg.n_layers <= config.layer < cfg.n_layers:
         raise InputError(f"layer = {config.layer}: {name} has {cfg.n_layers} layers")
-    widths = {"D": cfg.d_model, "E": cfg.n_heads * cfg.d_head, "M": cfg.d_mlp}
-    last = {site.name: site.shape.split()[-1] for site in sites(cfg) if site.name.startswith("blocks.")}
-    vectors = {name: widths[axis] for name, axis in last.items() if axis in widths}
+    vectors = widths_of(cfg)
     wanted = {"d_in": config.site} | ({"d_out": config.writes} if config.writes else {})
     for field, site in wanted.items():
         if site not in vectors:
             raise InputError(f"{site!r}: not a site of vectors in every layer of {name}; {nearest(site, vectors)}")
         if (given := getattr(config.dictionary, field)) != vectors[site]:
             raise InputError(f"dictionary.{field} = {given}: {site!r} of {name} is {vectors[site]} wide")
+
+
+def widths_of(cfg: TransformerConfig) -> dict[str, int]:
+    """The sites that have a vector for every position in every layer, and how wide it is."""
+    widths = {"D": cfg.d_model, "E": cfg.n_heads * cfg.d_head, "M": cfg.d_mlp}
+    last = {site.name: site.shape.split()[-1] for site in sites(cfg) if site.name.startswith("blocks.")}
+    return {name: widths[axis] for name, axis in last.items() if axis in widths}
 
 
 def model_of(cfg: TransformerConfig, params: Params) -> Model:
@@ -127,17 +157,34 @@ def places(config: Config, cfg: TransformerConfig) -> dict[str, Place]:
 
 def rows(config: Config, cfg: TransformerConfig, shared: Shared, b: Any) -> dict[str, Float[Array, "T B D"]]:
     """Activations of a stretch, as they are."""
-    take = lambda seed, b, n: windows(shared.train, seed, b, n, cfg.n_context)
     shape = (config.stream_steps, config.batch_size, cfg.n_context)
-    return stretch(
-        model_of(cfg, shared.params), take, places(config, cfg), config.harvest, shape, config.stream_seed, b
-    )
+    return harvested(cfg, shared, places(config, cfg), config.harvest, shape, config.stream_seed, b)
+
+
+def harvested(
+    cfg: TransformerConfig,
+    shared: Shared,
+    here: Mapping[str, Place],
+    harvest: Harvest,
+    shape: tuple[int, int, int],
+    seed: int,
+    b: Any,
+) -> dict[str, Float[Array, "T B D"]]:
+    """A stretch of the model on its text."""
+    take = lambda seed, b, n: windows(shared.train, seed, b, n, cfg.n_context)
+    return stretch(model_of(cfg, shared.params), take, here, harvest, shape, seed, b)
 
 
 def stream(config: Config, cfg: TransformerConfig, shared: Shared, first: Int32[Array, ""]) -> Stream:
     """The stretch that begins with a step; the one that scales were measured on is not among them."""
-    found = rows(config, cfg, shared, MEASURED + 1 + first // config.stream_steps)
-    return Stream(first, *(found[name] / shared.scale[name] for name in ("read", "write")))
+    return as_stream(shared, first, rows(config, cfg, shared, MEASURED + 1 + first // config.stream_steps))
+
+
+def as_stream(shared: Shared, first: Int32[Array, ""], found: Mapping[str, Float[Array, "T B D"]]) -> Stream:
+    """Activations in float32, scaled; what is said is what is read where that is all there is."""
+    both = found["read"], found.get("write", found["read"])
+    scale = shared.scale["read"], shared.scale["write"]
+    return Stream(first, *(x.astype(jnp.float32) / s for x, s in zip(both, scale, strict=True)))
 
 
 def batch_of(hypers: Config, stream: Stream, seed: Array, step: Array) -> Batch:
