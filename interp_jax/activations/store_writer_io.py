@@ -5,20 +5,19 @@ number alone; so a writer that was killed goes on after the last shard that is l
 """
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
-from jaxtyping import Array, Bool, Shaped
+from jaxtyping import Array, Shaped
 
 from interp_jax.activations.store_io import (
     DTYPES,
     INDEX,
+    LENGTH,
     About,
     Index,
     Rows,
@@ -29,10 +28,11 @@ from interp_jax.activations.store_io import (
     open_store,
     read_index,
 )
-from interp_jax.atomic_io import disk_full, ensure_writable, write_bytes, write_json
+from interp_jax.atomic_io import atomic, disk_full, ensure_writable, write_json
 from interp_jax.data.paths_io import expanded
 from interp_jax.errors import InputError
 
+CODES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}  # of safetensors
 Stretch = Callable[[int], Mapping[str, Shaped[Array, "... D"] | Shaped[np.ndarray, "... D"]]]
 
 
@@ -116,9 +116,10 @@ def sound(about: About, rows: Mapping[str, Any], b: int, file: str) -> Rows:
     for name, x in rows.items():
         if x.shape[-1] != about.widths[name]:
             raise InputError(f"stretch {b}: {about.place(name)} is {x.shape[-1]} wide, not {about.widths[name]}")
-        made[name], finite = (np.asarray(y) for y in converted(x, about.dtype))
-        if not finite.all():
-            at = int(np.argmin(finite))
+        with np.errstate(over="ignore"):
+            made[name] = np.asarray(x).reshape(-1, x.shape[-1]).astype(DTYPES[about.dtype], copy=False)
+        if not (finite := np.isfinite(made[name])).all():
+            at = int(np.argmin(finite.all(1)))
             raise InputError(
                 f"{file}: row {at} of stretch {b} of {about.place(name)} is not finite in {about.dtype}: "
                 "it was not written"
@@ -128,32 +129,40 @@ def sound(about: About, rows: Mapping[str, Any], b: int, file: str) -> Rows:
     return made
 
 
-def as_stored(x: Shaped[Array, "... D"], dtype: str) -> tuple[Shaped[Array, "N D"], Bool[Array, " N"]]:
-    """Rows in a dtype, and which of them are finite."""
-    flat = x.reshape(-1, x.shape[-1]).astype(DTYPES[dtype])
-    return flat, jnp.isfinite(flat).all(-1)
-
-
-converted = jax.jit(as_stored, static_argnums=1)
-
-
 def name_of(index: Index) -> str:
     """The file of the next shard."""
     return f"{len(index.shards):08d}.safetensors"
 
 
 def write_shard(directory: Path, index: Index, made: list[Rows]) -> Shard:
-    """Write the stretches of a shard.
+    """Write the stretches of a shard, hashed on the way.
 
     Raises:
       InputError: the disk is too small for it.
     """
-    file = directory / name_of(index)
-    tensors = {name: np.concatenate([rows[name] for rows in made]) for name in index.about.places}
-    size = sum(x.nbytes for x in tensors.values())
+    file, digest = directory / name_of(index), hashlib.sha256()
+    arrays = [rows[name] for name in index.about.places for rows in made]
+    n = sum(len(rows[next(iter(rows))]) for rows in made)
+    begin = header(index.about, n)
+    size = len(begin) + sum(x.nbytes for x in arrays)
     if shutil.disk_usage(directory).free < size:
         raise InputError(disk_full(file))
-    content = safetensors.numpy.save(tensors)
-    write_bytes(file, content)
-    n = len(next(iter(tensors.values())))
-    return Shard(file.name, len(made), n, len(content), hashlib.sha256(content).hexdigest())
+    with atomic(file) as content:
+        for part in (begin, *(np.ascontiguousarray(x).view(np.uint8).data for x in arrays)):
+            content.write(part)
+            digest.update(part)
+    return Shard(file.name, len(made), n, size, digest.hexdigest())
+
+
+def header(about: About, n: int) -> bytes:
+    """What a shard of n rows begins with: its length, and {name: dtype, shape, bytes from … to}, which `safetensors` would copy
+    all of the data to write.
+    """
+    entries, begin = {}, 0
+    for name, width in ((name, about.widths[name]) for name in about.places):
+        end = begin + n * width * DTYPES[about.dtype].itemsize
+        entries[name] = {"dtype": CODES[about.dtype], "shape": [n, width], "data_offsets": [begin, end]}
+        begin = end
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % LENGTH)
+    return len(text).to_bytes(LENGTH, "little") + text

@@ -218,7 +218,8 @@ def test_rows_that_are_not_finite_are_not_read(written):
     tensors = {name: x.copy() for name, x in safetensors.numpy.load_file(shard).items()}
     tensors["write"][3, 1] = np.inf
     shard.write_bytes(safetensors.numpy.save(tensors))
-    index["shards"][1]["sha256"] = hashlib.sha256(shard.read_bytes()).hexdigest()
+    content = shard.read_bytes()
+    index["shards"][1] |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     (written / INDEX).write_text(json.dumps(index))
     message = "00000001.safetensors: row 3 of blocks.mlp.out of layer 1 is not finite; it is row 19 of the store"
     with pytest.raises(InputError, match=message):
