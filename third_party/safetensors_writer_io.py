@@ -18,9 +18,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from interp_jax.atomic_io import explained, sync_directory, write_json
 from interp_jax.data.paths_io import expanded
 from interp_jax.errors import InputError
-from interp_jax.results.atomic import explained, sync_directory, write_json
 from third_party.safetensors_io import DTYPES, INDEX, SINGLE
 
 SHARDS = "model-*-of-*.safetensors"

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from interp_jax.atomic_io import explained, write_json
 from interp_jax.data.paths_io import expanded, read_json
 from interp_jax.errors import InputError, nearest
-from interp_jax.results.atomic import explained, write_json
 from third_party.safetensors_io import open_checkpoint
 from third_party.safetensors_writer_io import write_file
 

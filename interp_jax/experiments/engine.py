@@ -16,12 +16,14 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from interp_jax.errors import InputError
+from interp_jax.experiments.ahead import Ahead
 from interp_jax.experiments.config import Engine
 from interp_jax.experiments.experiment import Experiment
 from interp_jax.train.population import pad_members, place, population, run_mesh
 from interp_jax.train.run import Span
 
 PROBE_STEPS = 10
+Read = Callable[[int], Any]  # first step of a span -> what its steps read
 CPU_BATCH = 32  # the most that a CPU is asked to compute at once: beyond, a toy's arrays leave the cache
 
 
@@ -54,16 +56,15 @@ class Programs(NamedTuple):
     init: Any
     advance: Any
     observe: Any
-    read: Any
+    read: Read
     batch: int
     compile_seconds: float
 
 
-def build_programs(experiment: Experiment, hypers: Any, batch: int) -> Programs:
+def build_programs(experiment: Experiment, hypers: Any, batch: int, read: Read) -> Programs:
     """Compile a chunk's programs for `hypers` (placed, R a multiple of the devices); batch 0 is chosen by a probe."""
     devices = chunk_devices(hypers)
     init = population(lambda hypers, _: (experiment.run.init(hypers.seed, hypers), hypers), batch or 1, devices)
-    read = reader(experiment, devices)
     with explain_memory(batch, hypers):
         members, data = init(hypers, ()), read(0)
         started = time.monotonic()
@@ -79,21 +80,26 @@ def build_programs(experiment: Experiment, hypers: Any, batch: int) -> Programs:
     return Programs(init, compiled[chosen], observe, read, chosen, seconds)
 
 
-def reader(experiment: Experiment, devices: list[jax.Device]) -> Callable[[int], Any]:
+@contextlib.contextmanager
+def reader(experiment: Experiment, devices: list[jax.Device]) -> Iterator[Read]:
     """What steps read, on all devices; the last stretch of a stream is kept, since several spans may lie in it."""
     if experiment.stream is None:
-        return lambda first: experiment.shared
+        yield lambda first: experiment.shared
+        return
     everywhere, length = NamedSharding(run_mesh(devices), PartitionSpec()), experiment.stream_steps
     make = jax.jit(experiment.stream, out_shardings=everywhere)
+    load = (lambda begin: ()) if experiment.load is None else lambda begin: (experiment.load(begin),)
+    ahead = Ahead(lambda begin: jax.device_put(load(begin), everywhere), length, experiment.observe_at[-1])
 
     @lru_cache(maxsize=1)
     def stretch(begin: int) -> Any:
-        data = make(experiment.shared, np.int32(begin))
+        data = make(experiment.shared, np.int32(begin), *ahead.take(begin))
         if experiment.refuse is not None:
             experiment.refuse(data)
         return data
 
-    return lambda first: stretch(first // length * length)
+    with contextlib.closing(ahead):
+        yield lambda first: stretch(first // length * length)
 
 
 def compile_advance(experiment: Experiment, members: Any, data: Any, batch: int) -> Any:

@@ -1,9 +1,10 @@
 """How a command ends: bad input is one line and status 2, an interrupt says how to go on and is status 130."""
 
+import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from interp_jax.errors import InputError
@@ -26,14 +27,33 @@ def exit_cleanly(main: Callable[[Sequence[str]], None]) -> None:
 
 
 _asked_to_stop = threading.Event()
+_patient = False
 
 
 def _interrupt(*_: Any) -> None:
+    again = _asked_to_stop.is_set()
     _asked_to_stop.set()
-    raise KeyboardInterrupt
+    if again or not _patient:
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def patient(whether: bool) -> Iterator[None]:
+    """Whether the block is to be finished after a signal, and then asks `asked_to_stop`; a second signal ends it at once."""
+    global _patient
+    before, _patient = _patient, whether
+    try:
+        yield
+    finally:
+        _patient = before
+
+
+def asked_to_stop() -> bool:
+    """Whether there was a signal."""
+    return _asked_to_stop.is_set()
 
 
 def stop_if_asked() -> None:
     """Raise `KeyboardInterrupt` after a signal: an exception raised within a library's callback may have been lost."""
-    if _asked_to_stop.is_set():
+    if asked_to_stop():
         raise KeyboardInterrupt

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int32
 
 from interp_jax.train.run import ALIVE, Hypers, Run, RunState
 
@@ -33,6 +32,8 @@ class Experiment(NamedTuple):
       stream_steps: see `stream`.
       refuse: `(data)`, on the host, of each stretch of a stream before it is read: raises `InputError` for what cannot be used.
       complain: `(step, metrics [R]) -> str`, on the host, of each line of metrics: what to warn of at once, "" mostly.
+      load: `first -> arrays`, on the host: what a stream is made of that lies on disk, a function of the step alone. `stream`
+        is then handed it as `(shared, first, arrays)`. It is called in a thread, some stretches ahead.
       log_every: steps between lines of metrics.jsonl; 0 makes a hundred lines.
       analyse: `(state, hypers, shared) -> {name: array}` of one member, on the host and after `observe`, whose names it may not
         repeat: for what is itself a population of runs, such as a grid of patches. Kept beside what was observed.
@@ -42,10 +43,11 @@ class Experiment(NamedTuple):
     observe: Callable[[RunState, Hypers, Any], dict[str, Any]]
     observe_at: tuple[int, ...]
     shared: Any = ()
-    stream: Callable[[Any, Int32[Array, ""]], Any] | None = None
+    stream: Callable[..., Any] | None = None
     stream_steps: int = 0
     refuse: Callable[[Any], None] | None = None
     complain: Callable[[int, dict[str, np.ndarray]], str] | None = None
+    load: Callable[[int], Any] | None = None
     log_every: int = 0
     analyse: Callable[[RunState, Hypers, Any], dict[str, np.ndarray]] | None = None
 

@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from rich.console import Console
 
+from interp_jax.atomic_io import ensure_writable, write_json, write_text
 from interp_jax.errors import InputError
 from interp_jax.experiments.collect import collect
 from interp_jax.experiments.config import build_engine, load_config, load_experiment, override, parse_value
@@ -18,7 +19,6 @@ from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.plan import FILE, Plan, freeze, is_done, make_plan, thaw
 from interp_jax.experiments.sweep import Member, expand
 from interp_jax.experiments.worker import built, run_shard
-from interp_jax.results.atomic import ensure_writable, write_json, write_text
 from interp_jax.results.report import Block, Page, Section, TableBlock, write_report
 from interp_jax.results.run_directory import Finished, chunk_directory, finished_members, read_json
 from interp_jax.results.tables import Table

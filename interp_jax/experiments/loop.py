@@ -4,8 +4,8 @@ Order of operations, which makes `kill -9` harmless. For each span of steps:
 
   1. dispatch `advance`;
   2. write the metrics of the span before, while the device works;
-  3. where the span ends at an observation, or enough time has passed: write its own metrics, then the observation, then
-     the checkpoint.
+  3. where the span ends at an observation, or enough time has passed, or somebody wants it to stop: write its own metrics,
+     then the observation, then the checkpoint.
 
 So all that is on disk up to a checkpoint's step was written before it, and all that is after it is cut off on resume.
 Spans do not depend on where a run was interrupted; so a resumed run ends with the same bytes.
@@ -19,13 +19,21 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from interp_jax.atomic_io import write_json
 from interp_jax.errors import InputError
 from interp_jax.experiments.complaints import Complaints
 from interp_jax.experiments.config import Engine
-from interp_jax.experiments.engine import Programs, build_programs, explain_memory, span, spread
-from interp_jax.experiments.exit import stop_if_asked
+from interp_jax.experiments.engine import (
+    Programs,
+    build_programs,
+    chunk_devices,
+    explain_memory,
+    reader,
+    span,
+    spread,
+)
+from interp_jax.experiments.exit import asked_to_stop, patient, stop_if_asked
 from interp_jax.experiments.experiment import Experiment
-from interp_jax.results.atomic import write_json
 from interp_jax.results.checkpoints import CheckpointStore
 from interp_jax.results.metrics import MetricLog, tensorboard_logs
 from interp_jax.results.run_directory import ChunkDirectory, read_json
@@ -74,13 +82,15 @@ def run_chunk(job: Job) -> Outcome:
     if job.experiment.complain is not None:
         logs.append(Complaints(job.experiment.complain))
     shared = digest_of_shared(job)
-    programs = build_programs(job.experiment, spread(job.hypers), fixed_batch(job))
-    write_json(job.directory.description, {"members": job.members, "batch": programs.batch, "shared": shared})
-    first, members = start(job, store, programs)
-    for log in logs:
-        log.rewind(first)
-    with explain_memory(programs.batch, job.hypers):
-        diverged_at = advance_all(job, store, logs, programs, first, members)
+    hypers = spread(job.hypers)
+    with reader(job.experiment, chunk_devices(hypers)) as read:
+        programs = build_programs(job.experiment, hypers, fixed_batch(job), read)
+        write_json(job.directory.description, {"members": job.members, "batch": programs.batch, "shared": shared})
+        first, members = start(job, store, programs)
+        for log in logs:
+            log.rewind(first)
+        with explain_memory(programs.batch, job.hypers), patient(True):
+            diverged_at = advance_all(job, store, logs, programs, first, members)
     for log in logs:
         log.close()
     seconds = {"total": time.monotonic() - started, "compile": programs.compile_seconds}
@@ -159,12 +169,14 @@ def advance_all(
         waiting = (stop, metrics, diverged)
         if (diverged_at != ALIVE).all():
             stop = last
-        if stop in job.experiment.observe_at or time.monotonic() - saved_at > job.engine.checkpoint_seconds:
+        asked = asked_to_stop()
+        if stop in job.experiment.observe_at or asked or time.monotonic() - saved_at > job.engine.checkpoint_seconds:
             diverged_at, waiting = write_metrics(job, logs, waiting, diverged_at), None
             keep(job, store, programs, members, stop)
             saved_at = time.monotonic()
         job.progress(stop)
-        stop_if_asked()
+        if asked:
+            raise KeyboardInterrupt
         if stop == last:
             break
     return diverged_at
@@ -205,8 +217,9 @@ def analyse(job: Job, members: Any) -> dict[str, np.ndarray]:
     if job.experiment.analyse is None:
         return {}
     on_host, each = jax.tree.map(np.asarray, members), []
-    for i in range(len(job.members)):
-        state, hypers = jax.tree.map(lambda x: x[i], on_host)  # noqa: B023
-        each.append(job.experiment.analyse(state, hypers, job.experiment.shared))
-        stop_if_asked()
+    with patient(False):
+        for i in range(len(job.members)):
+            stop_if_asked()
+            state, hypers = jax.tree.map(lambda x: x[i], on_host)  # noqa: B023
+            each.append(job.experiment.analyse(state, hypers, job.experiment.shared))
     return {name: np.stack([found[name] for found in each]) for name in each[0]}

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
+from interp_jax.atomic_io import write_json
 from interp_jax.errors import InputError
 from interp_jax.experiments.sweep import Member, digest, member
-from interp_jax.results.atomic import write_json
 from interp_jax.results.manifest import git_state
 from interp_jax.results.run_directory import ChunkDirectory, read_json
 

@@ -16,6 +16,7 @@ import rich.progress
 from rich.console import Console
 
 from interp_jax import parts
+from interp_jax.atomic_io import write_json
 from interp_jax.errors import InputError
 from interp_jax.experiments.config import build_engine, load_experiment
 from interp_jax.experiments.engine import prepare
@@ -23,7 +24,6 @@ from interp_jax.experiments.exit import exit_cleanly
 from interp_jax.experiments.experiment import Experiment
 from interp_jax.experiments.loop import Job, run_chunk
 from interp_jax.experiments.plan import FILE, Chunk, Plan, is_done, thaw
-from interp_jax.results.atomic import write_json
 from interp_jax.results.manifest import manifest
 from interp_jax.results.run_directory import ChunkDirectory, chunk_directory
 from interp_jax.train.run import ALIVE

@@ -25,8 +25,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from interp_jax.atomic_io import DISK_FULL, disk_full, explained, sync_directory, write_json
 from interp_jax.errors import InputError
-from interp_jax.results.atomic import DISK_FULL, disk_full, explained, sync_directory, write_json
 
 SIDECAR = "sidecar.json"
 WRITING = ".writing"

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from interp_jax.results.atomic import write_json
+from interp_jax.atomic_io import write_json
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 GIT_SECONDS = 10

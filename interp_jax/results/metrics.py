@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Integer
 
+from interp_jax.atomic_io import explained, jsonable, write_text
 from interp_jax.errors import InputError
-from interp_jax.results.atomic import explained, jsonable, write_text
 
 MOST_MEMBERS = 32  # that TensorBoard is shown: beyond, its pages take minutes to draw
 TENSORBOARD_WRITERS = (("tensorboard.summary", "Writer"), ("tensorboardX", "SummaryWriter"))

@@ -18,8 +18,8 @@ import plotly.graph_objects as go
 import plotly.offline
 from jaxtyping import Num
 
+from interp_jax.atomic_io import jsonable, write_text
 from interp_jax.results import tables
-from interp_jax.results.atomic import jsonable, write_text
 from interp_jax.results.plot_style import BLANKS
 
 SCRIPT = "plotly.min.js"

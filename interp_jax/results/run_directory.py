@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from interp_jax.atomic_io import write_npz
 from interp_jax.errors import InputError
-from interp_jax.results.atomic import write_npz
 
 
 class Finished(NamedTuple):

@@ -46,7 +46,7 @@ def on_random_weights(monkeypatch):
         cfgs = (CFG,) * len(models)
         subject.check_widths(config, cfgs)
         shared = Shared(models, text, held_out, {}, jnp.zeros(()))
-        return cfgs, subject.normalised_by(config, cfgs, shared)
+        return cfgs, subject.prepared(config, cfgs, shared)
 
     monkeypatch.setattr(runs, "subject", of_random_weights)
 

@@ -47,7 +47,7 @@ def subject(config):
     places.check_place(config, CFG, "a model")
     text = jax.random.randint(jax.random.key(1), (3_000,), 0, 40)
     held_out = jnp.asarray(HELD_OUT[:52].reshape(4, 13), jnp.int32)
-    return (CFG,), places.normalised_by(config, (CFG,), Shared((PARAMS,), text, held_out, {}, jnp.zeros(())))
+    return (CFG,), places.prepared(config, (CFG,), Shared((PARAMS,), text, held_out, {}, jnp.zeros(())))
 
 
 SWEPT = """

@@ -91,8 +91,8 @@ def test_steps_read_what_was_made_for_them_at_once(tmp_path, stream_steps):
 
 def test_no_span_is_longer_than_what_is_made_at_once(tmp_path):
     """And what is made is kept while spans lie in it."""
-    read = reader(streamed_job(tmp_path, 4).experiment, jax.devices()[:1])
-    assert read(5)[1] is read(7)[1] and read(5)[0] == 4 and read(8)[1] is not read(7)[1]
+    with reader(streamed_job(tmp_path, 4).experiment, jax.devices()[:1]) as read:
+        assert read(5)[1] is read(7)[1] and read(5)[0] == 4 and read(8)[1] is not read(7)[1]
     found = list(spans(streamed_job(tmp_path, 4, log_every=7).experiment, 0))
     assert found == [(0, 4), (4, 5), (5, 7), (7, 8), (8, 12)]
     assert list(spans(streamed_job(tmp_path, 50, log_every=7).experiment, 5)) == [(5, 7), (7, 12)]

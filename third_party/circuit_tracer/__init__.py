@@ -12,11 +12,11 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
+from interp_jax.atomic_io import explained
 from interp_jax.data.paths_io import expanded
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.parameters import Params
 from interp_jax.errors import InputError
-from interp_jax.results.atomic import explained
 from third_party.safetensors_writer_io import write_file
 from third_party.single_file_io import Tensors, check_names, read_tensors
 

@@ -12,11 +12,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from interp_jax.atomic_io import write_json
 from interp_jax.data.paths_io import expanded, read_json
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.parameters import Params
 from interp_jax.errors import InputError, nearest
-from interp_jax.results.atomic import write_json
 from third_party.dictionary_learning.layouts import (
     CLASSES,
     class_named,

@@ -19,9 +19,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from interp_jax.atomic_io import explained
 from interp_jax.data.paths_io import unreadable
 from interp_jax.errors import InputError
-from interp_jax.results.atomic import explained
 from third_party.single_file_io import Tensors
 
 STORAGES: dict[str, Any] = {

@@ -30,6 +30,8 @@ class Config:
       batch_size: activations of a step.
       stream_steps: steps of which the activations are harvested at once, for all members, and shuffled.
       stream_seed: of the stream.
+      store: a directory that `configs/store.py` wrote, whose activations are read in place of harvesting; "" harvests.
+      reshuffle: of a store: shards across which rows are shuffled anew, by `stream_seed`; 0 reads them as they were written.
       site: what is read.
       writes: what is said, of a transcoder: a site of the same layer; "" is what is read.
       layer: of both; negative ones count from the last, -1.
@@ -50,6 +52,8 @@ class Config:
     batch_size: int = 1_024
     stream_steps: int = 50
     stream_seed: int = 0
+    store: str = ""
+    reshuffle: int = 0
     site: str = "blocks.resid_post"
     writes: str = ""
     layer: int = -1
@@ -68,6 +72,8 @@ class Config:
         """Raise `InputError` for impossible values."""
         if min(self.steps, self.batch_size, self.stream_steps) < 1:
             raise InputError("steps, batch_size and stream_steps must be at least 1")
+        if self.reshuffle < 0 or (self.reshuffle and not self.store):
+            raise InputError(f"reshuffle = {self.reshuffle}: must be at least 0, and 0 without a store")
         m = self.measure
         if m.at_once < 1 or m.windows < 1 or m.windows % m.at_once:
             raise InputError(f"measure.windows = {m.windows} must be a multiple of measure.at_once = {m.at_once}")
@@ -80,6 +86,10 @@ class Config:
         pieces = len(self.depths) * (2 if self.other.path else 1)
         if self.dictionary.pieces != pieces:
             raise InputError(f"dictionary.pieces = {self.dictionary.pieces}: {pieces} places are read, each a piece")
+        if self.store and (self.other.path or self.objective != "local"):
+            raise InputError(
+                f"store = {self.store!r}: it holds rows of one model, out of order; leave out other.path and objective"
+            )
         if self.other.path and self.harvest.largest:
             raise InputError("harvest.largest: rows of two models would not be the same ones; leave it at 0")
         self._check_objective()

@@ -21,9 +21,10 @@ from interp_jax.dictionaries.measures.fidelity import sums
 from interp_jax.dictionaries.measures.spliced import spliced
 from interp_jax.dictionaries.parameters import lengths_by_piece
 from interp_jax.dictionaries.run import dictionary_run
+from interp_jax.experiments.dictionaries import stored
 from interp_jax.experiments.dictionaries.config import Config
-from interp_jax.experiments.dictionaries.stream import batch_of, refuse, stream
-from interp_jax.experiments.dictionaries.subject import Configs, Shared, in_order, model_of, subject
+from interp_jax.experiments.dictionaries.stream import batch_of, from_store, refuse, stream
+from interp_jax.experiments.dictionaries.subject import Configs, Shared, in_order, model_of, places, subject
 from interp_jax.experiments.dictionaries.told import complaint
 from interp_jax.experiments.experiment import Experiment
 from interp_jax.train.optimizer import Optimizer
@@ -39,7 +40,7 @@ def experiment(config: Config) -> Experiment:
     cfgs, shared = subject(config)
     config.check_windows(cfgs[0].n_context)
     observe_at = tuple(sorted({max(1, config.steps // part) for part in (10, 3, 1)}))
-    return Experiment(
+    made = Experiment(
         dictionary_run(partial(batch_of, cfgs), described),
         partial(observe, cfgs),
         observe_at,
@@ -49,6 +50,9 @@ def experiment(config: Config) -> Experiment:
         refuse=partial(refuse, config),
         complain=complaint,
     )
+    if not config.store:
+        return made
+    return made._replace(stream=from_store, load=stored.loader(config, places(config, cfgs[0])))
 
 
 def described(hypers: Config) -> tuple[Dictionary, Optimizer, int]:

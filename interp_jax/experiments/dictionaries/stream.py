@@ -13,7 +13,7 @@ from interp_jax.dictionaries.end_to_end import Rest, error_through, rest_of
 from interp_jax.dictionaries.judged import Batch
 from interp_jax.errors import InputError
 from interp_jax.experiments.dictionaries.config import Config
-from interp_jax.experiments.dictionaries.subject import MEASURED, Configs, Shared, in_order, rows
+from interp_jax.experiments.dictionaries.subject import MEASURED, Configs, Shared, in_order, joined, rows
 from interp_jax.models import transformer
 from interp_jax.models.transformer import Params, TransformerConfig
 
@@ -50,6 +50,13 @@ def stream(config: Config, cfgs: Configs, shared: Shared, first: Int32[Array, ""
         return whole_windows(config, cfgs, shared, first, b)
     found = rows(config, cfgs, shared, b)
     return Stream(first, *(normalised(found[name], shared.normal[name]) for name in ("read", "write")))
+
+
+def from_store(shared: Shared, first: Int32[Array, ""], found: dict[str, Array]) -> Stream:
+    """The same of what was loaded: `read i` of every layer i, and `write i` where something else is said."""
+    said = {name.replace("read", "write"): x for name, x in found.items()} | found
+    both = {name: x.astype(jnp.float32) for name, x in joined([said]).items()}
+    return Stream(first, *(normalised(both[name], shared.normal[name]) for name in ("read", "write")))
 
 
 def whole_windows(config: Config, cfgs: Configs, shared: Shared, first: Int32[Array, ""], b: Any) -> Stream:

@@ -1,5 +1,6 @@
 """What dictionaries of a group read: one or two models, places in them, the text, and how activations are normalised."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -8,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from interp_jax.activations.harvest import Model, Place, rows_of, stretch
+from interp_jax.activations.harvest import Harvest, Model, Place, rows_of, stretch
 from interp_jax.activations.normaliser import Normaliser, fit, on_device, side_by_side
 from interp_jax.data.text import spread_windows, windows
 from interp_jax.errors import InputError, nearest
+from interp_jax.experiments.dictionaries import stored
 from interp_jax.experiments.dictionaries.config import Config
 from interp_jax.experiments.grow.stream import shared_arrays
+from interp_jax.experiments.loop import digest
 from interp_jax.experiments.subjects.grown import GrownRun, find_run, is_run_directory, load_run
 from interp_jax.models import transformer
 from interp_jax.models.sites import sites
@@ -33,6 +36,7 @@ class Shared(NamedTuple):
       held_out: windows to measure on, with a target more.
       normal: by name ("read", "write"), how activations are normalised.
       mean: of what is said, as it is.
+      store: what tells the store apart that is read, if one is.
     """
 
     models: tuple[Params, ...]
@@ -40,6 +44,7 @@ class Shared(NamedTuple):
     held_out: Int[Array, "W N"]
     normal: dict[str, Normaliser]
     mean: Float[Array, "..."]
+    store: Any = ()
 
 
 def subject(config: Config) -> tuple[Configs, Shared]:
@@ -62,7 +67,7 @@ def subject(config: Config) -> tuple[Configs, Shared]:
     arrays, models = shared_arrays(grown[0].member.part), tuple(load_run(run) for run in grown)
     held_out = spread_windows(np.asarray(arrays.held_out).ravel(), config.measure.windows, cfgs[0].n_context + 1)
     shared = Shared(models, jnp.asarray(arrays.train), jnp.asarray(held_out), {}, jnp.zeros(()))
-    return cfgs, normalised_by(config, cfgs, shared)
+    return cfgs, prepared(config, cfgs, shared)
 
 
 def grown_on_text(field: str, model: Any) -> GrownRun:
@@ -74,8 +79,11 @@ def grown_on_text(field: str, model: Any) -> GrownRun:
     return find_run(model.path, model.run)
 
 
-def normalised_by(config: Config, cfgs: Configs, shared: Shared) -> Shared:
-    """With maps and means, of a stretch of their own."""
+def prepared(config: Config, cfgs: Configs, shared: Shared) -> Shared:
+    """With maps and means, of a stretch of their own; and with what tells a store apart, after a look at what it holds."""
+    if config.store:
+        identity = stored.identity(config, places(config, cfgs[0]), digest(shared.models[0]))
+        shared = shared._replace(store=jnp.asarray(identity))
     found = jax.jit(partial(rows, config, cfgs))(shared, MEASURED)
     pieces = len(cfgs) * len(config.depths)
     maps = {}
@@ -131,14 +139,28 @@ def joined(found: list[dict[str, Array]]) -> Both:
 
 def rows(config: Config, cfgs: Configs, shared: Shared, b: Any) -> Both:
     """Activations of a stretch, as they are; the same rows of all models."""
-    take = lambda seed, b, n: windows(shared.train, seed, b, n, cfgs[0].n_context)
-    shape = (config.stream_steps, config.batch_size, cfgs[0].n_context)
+    sizes = (config.stream_steps, config.batch_size)
 
     def of(cfg: TransformerConfig, params: Params) -> dict[str, Array]:
-        model, here = model_of(cfg, params), places(config, cfg)
-        return stretch(model, take, here, config.harvest, shape, config.stream_seed, b)
+        here = places(config, cfg)
+        return harvested(cfg, params, shared.train, here, config.harvest, sizes, config.stream_seed, b)
 
     return joined([of(*each) for each in zip(cfgs, shared.models, strict=True)])
+
+
+def harvested(
+    cfg: TransformerConfig,
+    params: Params,
+    train: Int[Array, " N"],
+    here: Mapping[str, Place],
+    harvest: Harvest,
+    sizes: tuple[int, int],
+    seed: int,
+    b: Any,
+) -> dict[str, Float[Array, "T B D"]]:
+    """A stretch of a model on its text, of so many steps and rows."""
+    take = lambda seed, b, n: windows(train, seed, b, n, cfg.n_context)
+    return stretch(model_of(cfg, params), take, here, harvest, (*sizes, cfg.n_context), seed, b)
 
 
 def in_order(config: Config, cfgs: Configs, shared: Shared, tokens: Int[Array, "W P"]) -> Both:

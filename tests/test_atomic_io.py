@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from interp_jax.atomic_io import atomic, ensure_writable, write_bytes, write_json, write_npz, write_text
 from interp_jax.errors import InputError
-from interp_jax.results.atomic import atomic, ensure_writable, write_bytes, write_json, write_npz, write_text
 
 
 @pytest.fixture
