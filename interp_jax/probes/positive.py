@@ -1,6 +1,6 @@
 """Equations with a symmetric positive matrix, solved by products alone: Gauss-Jordan elimination, block of columns by block.
 
-    for each block j:   R = A_jj⁻¹ A_j·     A ← A - A_·j R in all other rows, and R in its own        A = [H, g] in the beginning
+    for each block j:   R = A_jj⁻¹ A_j·     A ← A - A_·j R in all other rows, and R in its own;   A = [H, g] at first
 
 No pivots are searched: of a positive matrix every A_jj stays positive. All but the small A_jj⁻¹ are products of matrices, 2 n³
 operations in all.
