@@ -28,8 +28,16 @@ class Planted(NamedTuple):
 
 
 def orthonormal(key: Key[Array, ""], n: int, d: int) -> Float[Array, "n D"]:
-    """Directions, n of them, at most d."""
-    return jnp.linalg.qr(jax.random.normal(key, (d, n)))[0].T
+    """Random directions, n of them, at most d: each less its part along those before it, twice (Gram and Schmidt)."""
+
+    def step(i: Array, rows: Array) -> Array:
+        before = jnp.where(jnp.arange(n)[:, None] < i, rows, 0.0)
+        without = lambda row: row - (before @ row) @ before
+        row = without(without(rows[i]))
+        return rows.at[i].set(row / jnp.linalg.norm(row))
+
+    with jax.default_matmul_precision("highest"):
+        return jax.lax.fori_loop(0, n, step, jax.random.normal(key, (n, d)) / jnp.sqrt(1.0 * d))
 
 
 def spoken(

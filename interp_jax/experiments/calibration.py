@@ -24,6 +24,7 @@ MODULES = (
     "interp_jax.experiments.known_nodes.calibration",
     "interp_jax.experiments.alignment.calibration",
     "interp_jax.experiments.known_features.calibration",
+    "interp_jax.experiments.measures.calibration",
 )
 
 

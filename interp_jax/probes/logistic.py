@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Bool, Float, Int
 
 from interp_jax.probes.linear import Linear
+from interp_jax.probes.positive import solve
 
 SLOPE = 1e-4  # share of the promised fall of the loss that a step must keep
 LENGTHS = 8  # step lengths that are tried
@@ -74,7 +74,7 @@ def logistic(
         w, g, steps, _ = carry
         p = jax.nn.sigmoid(rows @ w)
         H = (rows * (s * p * (1 - p))[:, None]).T @ rows + jnp.diag(kept + jnp.finfo(x.dtype).eps * s.sum())
-        along = -cho_solve(cho_factor(H), g)
+        along = -solve(H, g[:, None])[:, 0]
         t = jnp.exp2(-jnp.arange(LENGTHS, dtype=x.dtype))[:, None]
         now = loss(rows @ w, w)
         then = loss(rows @ w + t * (rows @ along), w + t * along)

@@ -5,10 +5,10 @@ w = (Xᵀ S X + λ I)⁻¹ Xᵀ S y,   b = ȳ - x̄ · w                        
 """
 
 import jax.numpy as jnp
-from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Float
 
 from interp_jax.probes.linear import Linear
+from interp_jax.probes.positive import solve
 
 
 def ridge(
@@ -32,5 +32,5 @@ def ridge(
         x.shape[1], dtype=x.dtype
     )
     moments = jnp.einsum("nd,n,cn->dc", centred, s, y - y_mean[:, None], precision="highest")
-    W = cho_solve(cho_factor(gram), moments).T
+    W = solve(gram, moments).T
     return Linear(W, y_mean - W @ x_mean)

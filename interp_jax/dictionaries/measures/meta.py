@@ -10,7 +10,7 @@ population over seeds, k and widths is one program.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -21,7 +21,7 @@ from interp_jax.dictionaries import dictionary
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.encoders import unit_rows
 from interp_jax.dictionaries.judged import Batch
-from interp_jax.dictionaries.measures.fidelity import Fidelity, dictionary_sums, merge
+from interp_jax.dictionaries.measures.fidelity import Fidelity, Sums, dictionary_sums, merge
 from interp_jax.dictionaries.parameters import Params
 from interp_jax.dictionaries.run import dictionary_run
 from interp_jax.errors import InputError
@@ -77,12 +77,14 @@ def meta_dictionaries(W_dec: Float[Array, "F D"], members: Sequence[Meta], at_on
         )
     for member in members:
         member.dictionary.check()
-    grow = population(_trained, at_once or len(members), devices=jax.devices()[:1])
+    grow = population(trained, at_once or len(members), devices=jax.devices()[:1])
     params, f, sums = jax.device_get(grow(parts.stack(members), unit_rows(W_dec)))
     return MetaDictionaries(params, f, merge(sums, axis=1, width=parts.stack(members).dictionary.width))
 
 
-def _trained(member: Meta, rows: Float[Array, "F D"]) -> tuple[Any, ...]:
+def trained(member: Meta, rows: Float[Array, "F D"]) -> tuple[Params, Float[Array, "F M"], Sums]:
+    """One member, of rows of length 1: its parameters, the meta-features of the rows, and the sums of one block of them."""
+
     def draw(hypers: Meta, shared: Array, seed: Array, step: Array) -> Batch:
         chosen = jax.random.randint(randomness.key(seed, "meta", step), (member.batch_size,), 0, len(shared))
         return Batch(shared[chosen], shared[chosen])
@@ -90,8 +92,5 @@ def _trained(member: Meta, rows: Float[Array, "F D"]) -> tuple[Any, ...]:
     run = dictionary_run(draw, lambda hypers: (hypers.dictionary, hypers.optimizer, hypers.steps))
     state, _ = run.advance(run.init(member.seed, member), member, Span(0, member.steps), rows)
     sums = dictionary_sums(state.params, Batch(rows, rows), member.dictionary)
-    return (
-        state.params,
-        dictionary.encode(state.params, rows, member.dictionary),
-        jax.tree.map(lambda x: x[None], sums),
-    )
+    f = dictionary.encode(state.params, rows, member.dictionary)
+    return state.params, f, jax.tree.map(lambda x: x[None], sums)

@@ -8,13 +8,14 @@
     SCR     (A_ablated - A_biased) / (A_oracle - A_biased)      accuracies for the target on balanced examples of a probe that
             was fitted where target and spurious concept go together; the oracle is fitted on balanced ones
 
-For TPP differences of means below 0 count as 0, for SCR |e| ranks, as in SAEBench; only features with an effect are ablated, but
-an n beyond the features that a concept has takes others whose effect is chance. A probe is linear, so what it says of x' is what it says of x less Σ f (W_dec,f · w): no x' is made.
+For TPP differences of means below 0 count as 0, for SCR |e| ranks, as in SAEBench; only features with an effect are ablated,
+but an n beyond those that a concept has takes others whose effect is chance. A probe is linear, so what it says of x' is what
+it says of x less Σ f (W_dec,f · w): no x' is made.
 
-Caution: an audit of SAEBench found both to fail at their usual settings. On dictionaries whose quality was known TPP fell as
-they were trained, SCR at large n went against quality, and both are noisy over seeds: it advises to compare dictionaries by
-neither (Chanin 2026, arXiv:2605.18229). They are here for comparison with published figures. On a dictionary of the true
-features TPP is 1/2 and SCR 1, as they should be (see the calibration); that says nothing of how they rank imperfect ones.
+Caution: an audit of SAEBench found that both fail at their usual settings: TPP fell as dictionaries were trained longer, and
+SCR at large n went against their quality where it was known. It advises to compare dictionaries by neither (Chanin 2026,
+arXiv:2605.18229). They are here for comparison with published figures. On a dictionary of the true features TPP is 1/2 and SCR
+1, as they should be (see the calibration); that says nothing of how they rank imperfect ones.
 """
 
 from typing import NamedTuple
