@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from interp_jax.errors import InputError
 from interp_jax.atomic_io import jsonable
+from interp_jax.errors import InputError
 from tests.results import example_features
 from third_party import neuronpedia
 
