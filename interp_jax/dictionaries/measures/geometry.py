@@ -25,13 +25,14 @@ from interp_jax.dictionaries.encoders import unit_rows
 from interp_jax.errors import InputError
 
 BLOCK = 1_024  # rows at once
+NONE = -1  # the neighbour of a row that has too few
 
 
 class Neighbours(NamedTuple):
-    """Of every row the most similar one, and their cosine."""
+    """Of every row the most similar ones, and their cosines; `NONE` and 0 where there are not so many."""
 
-    cosine: Float[Array, " F"]
-    neighbour: Int[Array, " F"]
+    feature: Int[Array, "F N"]
+    cosine: Float[Array, "F N"]
 
 
 class Clusters(NamedTuple):
@@ -48,20 +49,37 @@ class Plane(NamedTuple):
     shares: Float[Array, "2"]
 
 
-@partial(jax.jit, static_argnames="block")
-def nearest(W: Float[Array, "F D"], others: Float[Array, "G D"] | None = None, block: int = BLOCK) -> Neighbours:
-    """Of every row of W the nearest other row, or the nearest of another dictionary's rows."""
+@partial(jax.jit, static_argnames=("n", "block"))
+def nearest(
+    W: Float[Array, "F D"],
+    n: int = 1,
+    others: Float[Array, "G D"] | None = None,
+    used: Bool[Array, " F"] | None = None,
+    block: int = BLOCK,
+) -> Neighbours:
+    """Of every row of W the n nearest other rows, or the nearest of another dictionary's rows; of equal ones the first.
+
+    Args:
+      W: rows.
+      n: how many of each.
+      others: rows among which they are looked for; by default W itself.
+      used: which of these count; by default all.
+      block: rows at once.
+    """
     among = unit_rows(W if others is None else others)
 
     def of_block(first: Array, rows: Array) -> tuple[Array, Array]:
         cosines = jnp.matmul(rows, among.T, precision="highest")
-        own = (first + jnp.arange(len(rows)))[:, None] == jnp.arange(len(among))
-        cosines = jnp.where(own & (others is None), -jnp.inf, cosines)
-        return cosines.max(1), cosines.argmax(1)
+        out = jnp.zeros(cosines.shape, bool) if used is None else jnp.broadcast_to(~used, cosines.shape)
+        if others is None:
+            out |= (first + jnp.arange(len(rows)))[:, None] == jnp.arange(len(among))
+        return tuple(jax.lax.top_k(jnp.where(out, -jnp.inf, cosines), n))
 
     firsts, blocks = in_blocks(unit_rows(W), block)
     found = jax.lax.map(lambda one: of_block(*one), (firsts, blocks))
-    return Neighbours(*(x.reshape(-1)[: len(W)] for x in found))
+    cosine, feature = (x.reshape(-1, n)[: len(W)] for x in found)
+    there = jnp.isfinite(cosine)
+    return Neighbours(jnp.where(there, feature, NONE).astype(jnp.int32), jnp.where(there, cosine, 0.0))
 
 
 def in_blocks(rows: Float[Array, "F D"], block: int) -> tuple[Int[Array, " n"], Float[Array, "n B D"]]:

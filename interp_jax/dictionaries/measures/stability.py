@@ -90,7 +90,7 @@ def stability(
         partners.append(partner)
         matched.append(cosine)
         both = [(W_dec[i], W_dec[j]), (W_dec[j], W_dec[i])]
-        nearby.append([np.asarray(nearest(jnp.asarray(a), jnp.asarray(b)).cosine) for a, b in both])
+        nearby.append([np.asarray(nearest(jnp.asarray(a), others=jnp.asarray(b)).cosine[:, 0]) for a, b in both])
         again.append(agree.mean())
     return Stability(pairs, *(np.array(x) for x in (partners, matched, nearby, again)))
 

@@ -9,7 +9,7 @@ S tokens around each, N neighbours and T tokens, of one dictionary:
     strongest.*, quantile.* [F E], [F Q]     rank, window, position, value, around [… S]; see `measures/examples.py`
     strongest.tokens, quantile.tokens        [… S], -1 beyond the window
     quantile.there, quantile.bounds          [F Q], [F Q+1]
-    neighbours.feature, .cosine, .together   [F N]; see `measures/neighbours.py`
+    neighbours.feature, .cosine, .together   [F N]; see `measures/geometry.py`, `neighbours.py`
     logits.*                                 see `measures/token_logits.py`; only of what is added to the stream
     clamped.feature [C]                      which were clamped
     clamped.*                                see `measures/clamped.py`
@@ -29,7 +29,7 @@ from interp_jax.data.text import spread_windows
 from interp_jax.dictionaries import dictionary
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.judged import in_use
-from interp_jax.dictionaries.measures import activity, clamped, examples, neighbours
+from interp_jax.dictionaries.measures import activity, clamped, examples, geometry, neighbours
 from interp_jax.dictionaries.measures.token_logits import is_added, token_logits
 from interp_jax.dictionaries.parameters import Params as Features
 from interp_jax.errors import InputError
@@ -137,7 +137,7 @@ def windows_of(config: Config, tokens: Int[np.ndarray, " M"], length: int) -> In
 def observe(state: RunState, config: Config, shared: Shared, place: Place) -> dict[str, Array]:
     """All that is to be said of the features."""
     shown, rows = config.shown, shared.rows
-    near = neighbours.neighbours(rows, shown.neighbours, in_use(place.own))
+    near = geometry.nearest(rows, shown.neighbours, used=in_use(place.own))
     passed = passing(state.seed, config, shared, place, near.feature)
     at, there, bounds = examples.at_quantiles(passed.drawn, shown.quantiles)
     found = {"n": passed.n, "fired": passed.activity.fired, "histogram": passed.activity.histogram}

@@ -18,13 +18,13 @@ UNIT = W / np.linalg.norm(W, axis=1, keepdims=True)
 def test_neighbours_are_those_of_all_cosines(block):
     C = UNIT @ UNIT.T - 2 * np.eye(37)
     got = nearest(jnp.float32(W), block=block)
-    np.testing.assert_array_equal(got.neighbour, C.argmax(1))
-    np.testing.assert_allclose(got.cosine, C.max(1), atol=1e-6)
+    np.testing.assert_array_equal(got.feature[:, 0], C.argmax(1))
+    np.testing.assert_allclose(got.cosine[:, 0], C.max(1), atol=1e-6)
     other = RNG.normal(size=(11, 5))
     C = UNIT @ (other / np.linalg.norm(other, axis=1, keepdims=True)).T
-    got = nearest(jnp.float32(W), jnp.float32(other), block=block)
-    np.testing.assert_array_equal(got.neighbour, C.argmax(1))
-    np.testing.assert_allclose(got.cosine, C.max(1), atol=1e-6)
+    got = nearest(jnp.float32(W), others=jnp.float32(other), block=block)
+    np.testing.assert_array_equal(got.feature[:, 0], C.argmax(1))
+    np.testing.assert_allclose(got.cosine[:, 0], C.max(1), atol=1e-6)
 
 
 def test_cosines_are_never_all_there_at_once():
@@ -35,7 +35,27 @@ def test_cosines_are_never_all_there_at_once():
 
 def test_opposite_rows_and_rows_of_zeros_are_near_to_nothing():
     got = nearest(jnp.array([[1.0, 0, 0], [-2, 0, 0], [0, 0, 0], [0, 3, 0], [0, 1, 1]]))
-    np.testing.assert_allclose(got.cosine, [0, 0, 0, 0.5**0.5, 0.5**0.5], atol=1e-6)
+    np.testing.assert_allclose(got.cosine[:, 0], [0, 0, 0, 0.5**0.5, 0.5**0.5], atol=1e-6)
+
+
+def test_several_neighbours_are_those_of_the_whole_matrix():
+    """Among rows in use; ties by the first."""
+    rng = np.random.default_rng(0)
+    W = rng.normal(size=(20, 5))
+    W[7], W[11], W[19] = 3 * W[2], W[2], 0
+    used = np.arange(20) != 4
+    found = nearest(jnp.float32(W), 3, used=jnp.asarray(used))
+    unit = W / np.maximum(np.linalg.norm(W, axis=1), 1e-12)[:, None]
+    C = unit @ unit.T
+    C[:, 4] = -np.inf
+    np.fill_diagonal(C, -np.inf)
+    for i in np.flatnonzero(used):
+        np.testing.assert_allclose(found.cosine[i], -np.sort(-C[i])[:3], atol=1e-6)
+        np.testing.assert_allclose(C[i, np.asarray(found.feature[i])], found.cosine[i], atol=1e-6)
+    assert list(found.feature[7][:2]) == [2, 11]
+    assert not np.isin(4, found.feature)
+    few = nearest(jnp.eye(4), 3, used=jnp.array([True, True, False, False]))
+    assert few.feature[0].tolist() == [1, -1, -1] and few.cosine[0].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("least", [0.6, 0.9])

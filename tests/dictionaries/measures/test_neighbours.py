@@ -1,32 +1,9 @@
-"""Nearest rows of the decoder and firing together, against NumPy; ties by the first feature."""
+"""Firing together, against NumPy."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from interp_jax.dictionaries.measures.neighbours import fired_together, neighbours, overlap
-
-
-def test_neighbours_are_those_of_the_whole_matrix():
-    rng = np.random.default_rng(0)
-    W = rng.normal(size=(20, 5))
-    W[7], W[11], W[19] = 3 * W[2], W[2], 0
-    used = np.arange(20) != 4
-    found = jax.jit(neighbours, static_argnums=1)(W.astype(np.float32), 3, used)
-    unit = W / np.maximum(np.linalg.norm(W, axis=1), 1e-12)[:, None]
-    C = unit @ unit.T
-    C[:, 4] = -np.inf
-    np.fill_diagonal(C, -np.inf)
-    for i in np.flatnonzero(used):
-        np.testing.assert_allclose(found.cosine[i], -np.sort(-C[i])[:3], atol=1e-6)
-        np.testing.assert_allclose(C[i, np.asarray(found.feature[i])], found.cosine[i], atol=1e-6)
-    assert list(found.feature[7][:2]) == [2, 11]
-    assert not np.isin(4, found.feature)
-
-
-def test_too_few_features_are_no_neighbours():
-    found = neighbours(jnp.eye(4), 3, jnp.array([True, True, False, False]))
-    assert found.feature[0].tolist() == [1, -1, -1] and found.cosine[0].tolist() == [0, 0, 0]
+from interp_jax.dictionaries.measures.neighbours import fired_together, overlap
 
 
 def test_overlap_is_the_share_of_the_rarer_feature():
