@@ -38,7 +38,7 @@ class Clamped(NamedTuple):
       control: of C random directions of its length.
       rise_ids, rise: the tokens whose probability rises most, the largest change first.
       fall_ids, fall: those whose probability falls most.
-      control_rise: the largest change of a token's probability by the first random direction.
+      control_rise: the largest change of a token's probability by a random direction, mean over these.
     """
 
     kl: Float[Array, " N"]
@@ -107,6 +107,6 @@ def clamped(
         own = done(row)
         others = jax.lax.map(lambda key: done(random_direction(key, row)), keys)
         (rise, rise_ids), (fall, fall_ids) = jax.lax.top_k(own.change, n), jax.lax.top_k(-own.change, n)
-        return Clamped(own.kl, others.kl, rise_ids, rise, fall_ids, -fall, others.change[0].max())
+        return Clamped(own.kl, others.kl, rise_ids, rise, fall_ids, -fall, others.change.max(1).mean())
 
     return jax.lax.map(one, (features, keys))

@@ -84,6 +84,8 @@ def features_of(config: Config, seen: Seen, found: Found, text: Text) -> Feature
         "clamped KL": clamped["kl"][used],
         "KL ratio": ratio(clamped["kl"], clamped["control"])[used],
         "random KL": clamped["control"][used],
+        "largest rise": clamped["rise"][used, 0],
+        "random rise": clamped["control_rise"][used],
     }
     columns |= {name.removeprefix("score."): seen[name][used] for name in seen if name.startswith("score.")}
     return Features(
