@@ -119,9 +119,9 @@ def remove(
       most: the largest.
       penalty: of the logistic regressions.
     """
-    fit = lambda data, concept: logistic(data.x, data.there[concept], penalty).probe
-    shown = lambda probe: jax.tree.map(lambda x: x[None], probe)
-    probe, oracle, spurious = (shown(fit(*one)) for one in ((biased, 0), (even, 0), (even, 1)))
+    fit = lambda data, there: jax.vmap(lambda there: logistic(data.x, there, penalty).probe)(there)
+    probe, fair = fit(biased, biased.there[:1]), fit(even, even.there)
+    oracle, spurious = (Linear(fair.weights[one], fair.bias[one]) for one in (slice(1), slice(1, None)))
     effects = jnp.abs(attributions(spurious, even._replace(there=even.there[1:]), W_dec))
     masks = strongest(effects, ns, most)[:, 0]
     z, target = logits(probe, test.x), test.there[:1]

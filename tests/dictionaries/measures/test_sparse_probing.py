@@ -46,11 +46,16 @@ def test_differences_of_means():
 
 
 def test_a_smaller_k_is_the_probe_of_the_first_features_alone():
-    f, there = jnp.float32(RNG.normal(size=(60, 5))), jnp.array(RNG.random((2, 60)) < 0.5)
-    features = jnp.array([[3, 1, 0], [4, 2, 1]])
-    several = sparse_probes(f, there, features, jnp.array([1, 3]))
-    alone = sparse_probes(f, there, features[:, :1], jnp.array([1]))
-    np.testing.assert_allclose(several.weights[:, 0, :1], alone.weights[:, 0], atol=1e-4)
-    np.testing.assert_array_equal(several.weights[:, 0, 1:], 0)
-    z = np.einsum("cnk,ck->cn", np.asarray(f).T[features].transpose(0, 2, 1), several.weights[:, 1])
-    np.testing.assert_array_equal(say(several, f)[:, 1], z + np.asarray(several.bias)[:, 1:] > 0)
+    """In float64: where the gradient of its loss, penalty 1, is 0; and what it says follows."""
+    f, there = RNG.normal(size=(60, 5)), RNG.random((2, 60)) < 0.5
+    features = np.array([[3, 1, 0], [4, 2, 1]])
+    got = sparse_probes(jnp.float32(f), jnp.array(there), jnp.array(features), jnp.array([1, 3]))
+    said = say(got, jnp.float32(f))
+    np.testing.assert_array_equal(got.weights[:, 0, 1:], 0)
+    for c in range(2):
+        for i, k in enumerate((1, 3)):
+            own, w = f[:, features[c, :k]], np.asarray(got.weights[c, i, :k], np.float64)
+            z = own @ w + float(got.bias[c, i])
+            error = 1 / (1 + np.exp(-z)) - there[c]
+            np.testing.assert_allclose(np.r_[own.T @ error + w, error.sum()], 0, atol=60 * 1.1e-5)
+            np.testing.assert_array_equal(said[c, i], z > 0)
