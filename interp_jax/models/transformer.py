@@ -53,10 +53,12 @@ def stream(
     cfg: TransformerConfig,
     positions: Places | None = None,
     types: Places | None = None,
+    stop_layer: int | None = None,
 ) -> Float[Array, "B P D"]:
-    """The stream after the last layer, for models and uses without logits; arguments and errors are those of `apply`."""
+    """The stream after the last layer, or before layer `stop_layer`; other arguments and errors are those of `apply`."""
     check_rows(params, tokens, cfg, positions, types)
-    return blocks(params, embed(params, tokens, cfg, positions, types), cfg, positions=positions)[0]
+    x = embed(params, tokens, cfg, positions, types)
+    return blocks(params, x, cfg, positions=positions, stop_layer=stop_layer)[0]
 
 
 def check_rows(

@@ -124,6 +124,12 @@ def model_of(cfg: TransformerConfig, params: Params) -> Model:
     return lambda tokens: transformer.apply(params, tokens, cfg)
 
 
+def as_far_as(cfg: TransformerConfig, params: Params, here: Mapping[str, Place]) -> Model:
+    """Tokens -> the stream above the highest of some places: what lies above them is not computed."""
+    stop = 1 + max(place.layer for place in here.values())
+    return lambda tokens: transformer.stream(params, tokens, cfg, stop_layer=stop)
+
+
 def places(config: Config, cfg: TransformerConfig) -> dict[str, Place]:
     """What is read and what is said of a model, layer by layer."""
     depths = [layer % cfg.n_layers for layer in config.depths]
@@ -160,7 +166,7 @@ def harvested(
 ) -> dict[str, Float[Array, "T B D"]]:
     """A stretch of a model on its text, of so many steps and rows."""
     take = lambda seed, b, n: windows(train, seed, b, n, cfg.n_context)
-    return stretch(model_of(cfg, params), take, here, harvest, (*sizes, cfg.n_context), seed, b)
+    return stretch(as_far_as(cfg, params, here), take, here, harvest, (*sizes, cfg.n_context), seed, b)
 
 
 def in_order(config: Config, cfgs: Configs, shared: Shared, tokens: Int[Array, "W P"]) -> Both:
@@ -168,6 +174,6 @@ def in_order(config: Config, cfgs: Configs, shared: Shared, tokens: Int[Array, "
 
     def of(cfg: TransformerConfig, params: Params) -> dict[str, Array]:
         here = places(config, cfg)
-        return dict(zip(here, rows_of(model_of(cfg, params), tokens, list(here.values())), strict=True))
+        return dict(zip(here, rows_of(as_far_as(cfg, params, here), tokens, list(here.values())), strict=True))
 
     return joined([of(*each) for each in zip(cfgs, shared.models, strict=True)])
