@@ -116,7 +116,7 @@ def main() -> None:
     console.print(f"matrix products at {rate / 1e9:.0f} GFLOP/s; otherwise {USUAL}", highlight=False)
     show(found, console)
     if asked.figure:
-        figure(found).write_html(asked.figure)
+        figure(found).write_html(asked.figure, config={"displayModeBar": False})
     print(
         json.dumps(
             {
