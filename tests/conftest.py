@@ -27,11 +27,10 @@ import jax.monitoring
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     jax.config.update("jax_num_cpu_devices", 4)  # commands that tests start have as many as they ask for
 
-# Tests compile much and compute little: a compiler that optimises less is five times as fast. Comparisons with peers take
-# programs as users get them.
+# Tests compile much and compute little: LLVM's passes cost them more than they bring. Calibrations compute much, and
+# comparisons with peers take programs as users get them.
 QUICK = "--xla_backend_optimization_level=0"
-if version("jax") < "0.11":  # later ones do not know it
-    QUICK += " --xla_cpu_use_fusion_emitters=false"
+CALIBRATION = Path(__file__).parent.resolve() / "calibration"
 PARITY = Path(__file__).parent / "parity"
 COMPILE = "/jax/core/compile/backend_compile_duration"
 
@@ -39,8 +38,14 @@ COMPILE = "/jax/core/compile/backend_compile_duration"
 def pytest_configure(config: pytest.Config) -> None:
     """Compile quickly: the flags are read when JAX's backend starts, which no import does."""
     flags = os.environ.get("XLA_FLAGS", "")
-    if not _peers_wanted(config) and "xla_backend_optimization_level" not in flags:
+    as_users_do = _peers_wanted(config) or all(path_of(given).is_relative_to(CALIBRATION) for given in config.args)
+    if not as_users_do and "xla_backend_optimization_level" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {QUICK}".strip()
+
+
+def path_of(argument: str) -> Path:
+    """The file or directory that an argument of pytest's names."""
+    return Path(argument.partition("::")[0]).resolve()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -50,6 +50,7 @@ def test_python_blocks(page, tmp_path, monkeypatch):
 @pytest.mark.parametrize("words", commands())
 def test_commands(words, tmp_path):
     environment = {**os.environ, "INTERP_JAX_PYTHON": sys.executable, "INTERP_JAX_RUNS": str(tmp_path)}
+    environment.pop("XLA_FLAGS", None)
     done = subprocess.run(["bash", "-c", words], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     if "--config" in shlex.split(words):
