@@ -1,4 +1,4 @@
-"""A scan over some of the layers, from a first one that may be traced."""
+"""A scan over some of the layers, whose bounds may be traced."""
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,9 @@ def test_some_layers_equal_a_loop_over_them(params, x, first, stop):
         want = layer(want, w)[0]
     close(part(params, x, first, stop), want)
     close(jax.jit(part, static_argnums=3)(params, x, jnp.int32(first), stop), want)
+    end = jnp.int32(N if stop is None else stop)
+    close(jax.jit(part)(params, x, jnp.int32(first), end), want)
+    close(jax.jit(lambda end: part(params, x, first, end))(end), want)
 
 
 @pytest.mark.parametrize("traced", [False, True])
@@ -46,6 +49,16 @@ def test_a_selection_of_layers_and_stacked_outputs_of_a_traced_span(params, x):
     run = lambda f: taps.record(lambda: part(params, x, f), {"blocks.resid_post": (3, 2)})()
     (_, some), (_, static) = jax.jit(run)(jnp.int32(2)), run(2)
     close(some["blocks.resid_post"], static["blocks.resid_post"])
+
+
+def test_a_layer_beyond_a_traced_end_changes_nothing(params, x):
+    def edited(stop, layer):
+        edit = {"blocks.out": Edit("scale", 2.0, layer=layer)}
+        return taps.edit(lambda: part(params, x, 0, stop))(edit)
+
+    run = jax.jit(edited)
+    assert np.isnan(run(jnp.int32(2), jnp.int32(2))).all()
+    close(run(jnp.int32(2), jnp.int32(1)), run(2, 1))
 
 
 @pytest.mark.parametrize("where", [1, 3])

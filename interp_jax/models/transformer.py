@@ -133,7 +133,7 @@ def blocks(
     first_layer: ArrayLike = 0,
     cache: Cache | Prefix | None = None,
     positions: Places | Rows | None = None,
-    stop_layer: int | None = None,
+    stop_layer: ArrayLike | None = None,
     read: Int[Array, "#B N"] | None = None,
 ) -> tuple[Float[Array, "B N D"], Any]:
     """The stream after layers first_layer … stop_layer - 1 (by default the last one), and the cache with these rows written.
@@ -145,7 +145,7 @@ def blocks(
       first_layer: may be traced; then only so many layers run, without reverse-mode derivative.
       cache: of all layers; of a `Prefix` only the keys and values are read.
       positions: 0, 1, … by default; -1 marks padding; `Rows` say in full what sees what.
-      stop_layer: after the last of these layers.
+      stop_layer: after the last of these layers; may be traced.
       read: of a single layer, the rows that go on: others are only looked at.
 
     Raises:

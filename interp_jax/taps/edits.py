@@ -76,7 +76,7 @@ def _along(x: Array, direction: ArrayLike) -> Array:
 
 
 def apply_edit(
-    edit: Edit, x: Array, site: str, layer: ArrayLike | None = None, first: ArrayLike = 0, stop: int = 0
+    edit: Edit, x: Array, site: str, layer: ArrayLike | None = None, first: ArrayLike = 0, stop: ArrayLike = 0
 ) -> Array:
     """`x` as the edit leaves it, in x's shape and dtype.
 

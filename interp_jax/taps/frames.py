@@ -22,10 +22,10 @@ class TapError(ValueError):
 
 
 class Span(NamedTuple):
-    """The layers that a scan runs: first … stop - 1, of which the first may be traced."""
+    """The layers that a scan runs: first … stop - 1; either bound may be traced."""
 
     first: Any
-    stop: int
+    stop: Any
 
 
 class Layer(NamedTuple):
@@ -33,7 +33,7 @@ class Layer(NamedTuple):
 
     index: Any
     first: Any
-    stop: int
+    stop: Any
 
 
 class Seen(NamedTuple):

@@ -118,7 +118,7 @@ def _per_layer(site: str, one: Edit, n: int) -> Edit | None:
 
 
 def _check_layers(site: str, layers: Iterable[int], n: int, span: Span) -> None:
-    first = span.first if isinstance(span.first, int) else 0
-    if outside := [layer for layer in layers if not first <= layer < span.stop]:
-        some = "" if (first, span.stop) == (0, n) else f", of which {first} to {span.stop - 1} are run here"
+    first, stop = (bound if isinstance(bound, int) else all_of for bound, all_of in zip(span, (0, n), strict=True))
+    if outside := [layer for layer in layers if not first <= layer < stop]:
+        some = "" if (first, stop) == (0, n) else f", of which {first} to {stop - 1} are run here"
         raise TapError(f"{site!r} has layers 0 to {n - 1}{some}; asked for {', '.join(map(str, outside))}")

@@ -20,14 +20,14 @@ def scan(
     xs: Any,
     length: int | None = None,
     first: ArrayLike = 0,
-    stop: int | None = None,
+    stop: ArrayLike | None = None,
 ) -> Any:
     """`jax.lax.scan` whose body may hold taps: recorded sites gain a leading layer axis, edits are sliced over it.
 
     All layers of a site leave as the scan's stacked outputs; a selection of layers is written into a buffer of that
     many layers, which the loop carries. In nested scans a selection and `Edit.layer` speak of the innermost one.
 
-    Only layers first … stop - 1 run, counted as the whole stack counts them. With a traced `first` the loop makes just
+    Only layers first … stop - 1 run, counted as the whole stack counts them. Where one of them is traced, the loop makes just
     as many turns; it has no reverse-mode derivative, and what it stacks has all layers, zeros in those that did not run.
     """
     outer = frames()
@@ -58,9 +58,9 @@ def scan(
 
 
 def _run(step: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any, n: int, span: Span) -> Any:
-    """The layers of `span`, by a scan where its beginning is known, else by a loop of as many turns."""
+    """The layers of `span`, by a scan where its bounds are known, else by a loop of as many turns."""
     first, stop = span
-    if isinstance(first, int):
+    if isinstance(first, int) and isinstance(stop, int):
         return jax.lax.scan(step, init, jax.tree.map(lambda x: x[first:stop], xs), stop - first)
 
     def layer(i: Any) -> Any:

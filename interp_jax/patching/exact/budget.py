@@ -7,7 +7,8 @@ layers and of the attention:
     cone of a cell      layers ≥ l, columns ≥ s, each looking back at every column up to itself; one row of logits
     done                what the program runs for it, empty places and hidden keys included
 
-so `done / cone` is what the layout wastes. It can be below 1: in the last layer only the measured rows go on.
+so `done / cone` is what the layout wastes. It can be below 1: in the last layer only the measured rows go on, and a patch of
+what one row's query makes changes no other row of its layer.
 """
 
 import math
@@ -71,18 +72,20 @@ def split(bytes_per_lane: float, bytes_kept: float, n_examples: int, memory: flo
 
 
 def work(cfg: TransformerConfig, layout: Layout, starts: Int[np.ndarray, " C"], firsts: Int[np.ndarray, " C"],
-         columns: int, read: int) -> Work:  # fmt: skip
-    """Arithmetic of a layout of cells that begin at layers `firsts` and columns `starts`."""
+         columns: int, read: int, narrow: bool = False) -> Work:  # fmt: skip
+    """Arithmetic of a layout of cells that begin at layers `firsts` and columns `starts`; for `narrow` see `cone.Kind`."""
     attention, everything = row_work(cfg)
     n_steps, n_lanes, n_places = layout.cell.shape
-    keys = layout.rows + (columns if (starts > 0).any() else 0)
+    keys = layout.rows + (columns if narrow or (starts > 0).any() else 0)
     looks = 4.0 * cfg.n_heads * cfg.d_head
     full = layout.rows * (everything + looks * keys)
     last = layout.rows * attention["keys"] + n_places * (everything - attention["keys"] + looks * keys)
-    runs = np.clip(cfg.n_layers - 1 - layout.first_layer, 0, None).sum() * full
-    ends = (layout.first_layer < cfg.n_layers).sum() * last
+    above = layout.first_layer + narrow
+    runs = np.clip(cfg.n_layers - 1 - above, 0, None).sum() * full
+    ends = (above < cfg.n_layers).sum() * last
+    alone = narrow * n_steps * n_places * (everything + looks * (n_places + columns))
     logits = 2.0 * cfg.d_model * read
-    done = n_lanes * (runs + ends + n_steps * n_places * logits)
+    done = n_lanes * (alone + runs + ends + n_steps * n_places * logits)
     length = columns - starts
     before = (columns * (columns + 1) - starts * (starts + 1)) / 2  # keys that the rows of a cell see
     cone = ((cfg.n_layers - firsts) * (length * everything + looks * before) + logits).sum()

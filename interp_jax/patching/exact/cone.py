@@ -6,8 +6,10 @@ runs the layers from there:
 
     x = streams[l][columns];   x = blocks(x, first_layer=l, cache=Prefix(base k, v));   metric(unembed(x at its column))
 
-with the patches as `taps.edit_with` around `blocks`. In the last layer only the measured rows go on. Patches of the stream
-between layers are of the site "stream": `streams[l]` is the stream before layer l, `streams[L]` the final one.
+with the patches as `taps.edit_with` around `blocks`. In the last layer only the measured rows go on. Where a cell patches what
+one row's query makes in one layer (its query, pattern, mix of values, MLP), only that row changes there: the layer is run for
+it alone, and the rest begins above. Patches of the stream between layers are of the site "stream": `streams[l]` is the stream
+before layer l, `streams[L]` the final one.
 """
 
 from collections.abc import Callable, Mapping
@@ -48,12 +50,14 @@ class Kind(NamedTuple):
       rows: R, of a lane.
       prefixed: some cells begin after column 0.
       spread: some cells patch beyond their first layer.
+      narrow: in its one layer, each cell changes the row at its start alone; then `prefixed` holds.
     """
 
     cfg: TransformerConfig
     rows: int
     prefixed: bool
     spread: bool
+    narrow: bool = False
 
 
 class Shared(NamedTuple):
@@ -87,11 +91,15 @@ def run_step(kind: Kind, step: Step, shared: Shared) -> Float[Array, "J S B"]:
 def run_lane(kind: Kind, first: Int[Array, ""], lane: Lane, shared: Shared) -> Float[Array, "S B"]:
     """The metric of every cell of a lane; that of the base run where a cell begins after the measured column."""
     place = place_rows(lane.start, kind.rows, shared.base.streams.shape[2])
-    x = take(at_layer(shared.base.streams, first), place.column)
-    if STREAM in lane.terms and not kind.spread:
-        x = exchange(lane, place, shared.source[STREAM], STREAM, x, first, shared.view(STREAM))
     patches = {site: partial(patch, kind, shared, lane, first, site) for site in lane.terms}
-    final = propagate(kind, shared, lane.start, first, x, patches)
+    if kind.narrow:
+        x = after_layer(kind, shared, lane.start, first, place, patches)
+        final = propagate(kind, shared, lane.start, first + 1, x, {})
+    else:
+        x = take(at_layer(shared.base.streams, first), place.column)
+        if STREAM in lane.terms and not kind.spread:
+            x = exchange(lane, place, shared.source[STREAM], STREAM, x, first, shared.view(STREAM))
+        final = propagate(kind, shared, lane.start, first, x, patches)
     changed = lane.start[:, None] <= shared.at
     return jnp.where(
         changed, read_out(kind.cfg, shared, final), read_out(kind.cfg, shared, shared.base.final[:, None])
@@ -99,6 +107,24 @@ def run_lane(kind: Kind, first: Int[Array, ""], lane: Lane, shared: Shared) -> F
 
 
 Patch = Callable[[Place, Place, Array, Any], Array]  # (rows of the site, rows of the lane, activation, layer)
+
+
+def after_layer(
+    kind: Kind,
+    shared: Shared,
+    start: Int[Array, " S"],
+    layer: Int[Array, ""],
+    place: Place,
+    patches: Mapping[str, Patch],
+) -> Float[Array, "B R D"]:
+    """The stream after a layer that is patched in the first row of each cell, and run for these rows alone."""
+    n_columns = shared.base.streams.shape[2]
+    here = Place(jnp.minimum(start, n_columns - 1)[None], jnp.arange(len(start))[None], (start < n_columns)[None])
+    model = taps.edit_with(blocks, {site: partial(p, here, here) for site, p in patches.items()})
+    x, prefix = take(at_layer(shared.base.streams, layer), here.column), Prefix(shared.base.k, shared.base.v)
+    rows = rows_of_lane(kind, shared, start, here)
+    x, _ = model(shared.params, x, kind.cfg, layer, prefix, rows, layer + 1)
+    return take(at_layer(shared.base.streams, layer + 1), place.column).at[:, offsets(start, n_columns)].set(x)
 
 
 def propagate(

@@ -18,6 +18,7 @@ from jaxtyping import Int
 from interp_jax.errors import InputError
 
 NOBODY = -1
+STEP = 1 / 32  # what a step costs, in parts of the largest
 
 
 class Layout(NamedTuple):
@@ -97,10 +98,13 @@ def shared_out(draft: Layout, most: int, n_devices: int) -> int:
 
 
 def lanes_per_step(counts: list[int], most: int) -> int:
-    """A number of lanes, at most `most`, that leaves few places of the last step of each layer empty; large, if equal."""
+    """A number of lanes, at most `most`, that leaves few places empty and takes few steps; large, if equal.
+
+    A step costs as much as a part of the largest beside its lanes: weights are read, and little is done at once.
+    """
     most = min(most, max(counts))
-    fewest = max(1, most // 2)
-    return min(range(most, fewest - 1, -1), key=lambda width: sum(-(-n // width) * width for n in counts))
+    cost = lambda width: sum(-(-n // width) for n in counts) * (width + STEP * most)
+    return min(range(most, 0, -1), key=cost)
 
 
 def balance(layout: Layout, n_layers: int, n_devices: int) -> Int[np.ndarray, " M"]:

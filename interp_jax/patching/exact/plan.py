@@ -11,7 +11,7 @@ from interp_jax.errors import InputError
 from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.patching.exact import budget, packing
 from interp_jax.patching.exact.checks import check_terms, width_of
-from interp_jax.patching.exact.cone import STREAM, Kind, Step
+from interp_jax.patching.exact.cone import STREAM, Kind, Step, looked_at
 from interp_jax.patching.exact.exchange import Lane
 from interp_jax.patching.exact.nodes import STREAMS, Grid, Terms
 from interp_jax.patching.exact.views import View, check_view, one_place_later
@@ -54,15 +54,16 @@ def plan_grid(
     firsts, starts, spread = extent(terms, cfg, columns)
     draft = packing.lay_out(firsts, starts, columns, len(starts))
     item = params["embed"]["W_E"].dtype.itemsize
-    prefix = columns if (starts > 0).any() else 0
+    narrow = not spread and is_narrow(terms, cfg, starts)
+    prefix = columns if narrow or (starts > 0).any() else 0
     seen = 0 if view is None else 3 * view.size
     one = budget.lane_bytes(cfg, draft.rows, prefix, draft.cell.shape[2], read, item, seen)
     kept = budget.recorded_bytes(cfg, columns, [site for site in grid.terms if site not in STREAMS], item)
     cut = budget.split(one, kept, len(prompts.at), memory)
     chosen = tuple(jax.devices() if devices is None else devices)
     layout = packing.lay_out(firsts, starts, columns, packing.shared_out(draft, cut.lanes, len(chosen)))
-    work = budget.work(cfg, layout, starts, firsts, columns, read)
-    kind, views = Kind(cfg, layout.rows, prefix > 0, spread), views_of(view, tuple(grid.terms))
+    work = budget.work(cfg, layout, starts, firsts, columns, read, narrow)
+    kind, views = Kind(cfg, layout.rows, prefix > 0, spread, narrow), views_of(view, tuple(grid.terms))
     return Plan(kind, layout, terms, tuple(grid.terms), views, cut.examples, work, chosen)
 
 
@@ -111,6 +112,12 @@ def extent(
         starts.append(np.where(there, column, columns - 1).min(1))
     first, last, start = np.min(firsts, 0), np.max(lasts, 0), np.min(starts, 0)
     return first, start if cfg.causal else np.zeros_like(start), bool((last > first).any())
+
+
+def is_narrow(terms: Mapping[str, Terms], cfg: TransformerConfig, starts: Int[np.ndarray, " C"]) -> bool:
+    """Whether each cell patches, in every example, its first column alone, and only what no other row looks at."""
+    alone = all(((t.position == starts[:, None, None]) | (t.first >= t.stop)[..., None]).all() for t in terms.values())
+    return cfg.causal and alone and not any(site == STREAM or looked_at(site, cfg) for site in terms)
 
 
 def chunks(n: int, size: int) -> list[Int[np.ndarray, " N"]]:

@@ -129,8 +129,7 @@ def _patch_some(
     for batch in plan.batches:
         if batch.layout is None:
             continue
-        if plan.route.between != "nothing":
-            paths = paths._replace(carried=_carried(plan, batch.senders, paths._replace(carried=None)))
+        paths = paths._replace(carried=_carried(plan, batch.senders, paths._replace(carried=None)))
         steps, place = path_steps(plan, batch)
         values, pair = np.asarray(program(plan.route, plan.devices)(steps, paths)), place[place >= 0]
         found[batch.first + batch.ends.sender[pair], batch.ends.receiver[pair]] = values[place >= 0]
@@ -138,7 +137,7 @@ def _patch_some(
 
 
 def _carried(plan: PathPlan, senders: Senders, paths: Paths) -> Array:
-    """What each sender changes in every stream, [N Z B P D]; the last sender's again, as often as fills the program's shape."""
+    """What each sender changes in streams, [N Z B P D]; the last sender's again, as often as fills the program's shape."""
     filled = pad_members(pad_members(senders, plan.at_once), len(plan.devices))
     return carry_program(plan.route, plan.devices)(filled, paths)
 

@@ -78,12 +78,12 @@ def plan_paths(
     cfg, columns = route.cfg, prompts.clean.shape[1]
     read = cfg.d_vocab if metric.tokens is None else metric.tokens.shape[1]
     item = params["embed"]["W_E"].dtype.itemsize
-    carries = route.between != "nothing"
-    streams = float(item * (cfg.n_layers + 1) * columns * cfg.d_model)  # of one sender and example
-    kept = budget.recorded_bytes(cfg, columns, (), item) + 2 * said_bytes(cfg, columns, item) + carries * streams
+    places = 1 if route.between == "nothing" else cfg.n_layers + 1
+    streams = float(item * places * columns * cfg.d_model)  # of one sender and example
+    kept = budget.recorded_bytes(cfg, columns, (), item) + 2 * said_bytes(cfg, columns, item) + streams
     cut = budget.split(budget.lane_bytes(cfg, columns, 0, 1, read, item), kept, len(prompts.at), memory)
     chosen, who = tuple(jax.devices() if devices is None else devices), numbers_of(senders)
-    at_once = min(len(senders), max(1, int(memory / (streams * cut.examples)))) if carries else len(senders)
+    at_once = min(len(senders), max(1, int(memory / (streams * cut.examples))))
     batches, costs = [], []
     for first in range(0, len(senders), at_once):
         some = Senders(*(x[first : first + at_once] for x in who))
@@ -122,5 +122,4 @@ def path_steps(plan: PathPlan, batch: Batch) -> tuple[PathStep, Int[np.ndarray, 
     index = batch.ends.sender[pair].astype(np.int32)
     first = np.where(empty, cfg.n_layers, layout.first_layer[order]).astype(np.int32)
     to = (batch.ends.receiver[pair] % max(1, plan.n_receivers // cfg.n_layers)).astype(np.int32)
-    who = Senders(batch.senders.layer[index], batch.senders.head[index])
-    return PathStep(first, np.full(len(order), plan.way, np.int32), index, who, to), place
+    return PathStep(first, np.full(len(order), plan.way, np.int32), index, to), place

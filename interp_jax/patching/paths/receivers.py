@@ -1,11 +1,14 @@
 """What receivers hear: their queries, keys, values or MLP's input made of a changed stream; and what they say because of it.
 
     heard = project(norm(stream[l] + change[l]))        of the base run's stream, at the rows that are asked for
+    said  = what receivers say of it - what they said in the base run
+    stream[l+1] = stream[l] + attention's output of the base run + said, and what the layer's MLP makes of that
 
 A receiver is one head, or all of a layer that hear by the same way (of keys and values: key/value heads).
 """
 
 import dataclasses
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +22,7 @@ from interp_jax.models.config import LayerData, layer_data
 from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.patching.exact.exchange import at_layer
 from interp_jax.patching.exact.recordings import key_site
-from interp_jax.patching.paths.routes import Route
+from interp_jax.patching.paths.routes import WAYS, Route
 from interp_jax.patching.paths.senders import Change, Paths
 
 SLICED = {"head": ("W_Q", "b_Q", "W_O", "b_distance"), "group": ("W_K", "b_K", "W_V", "b_V")}
@@ -63,13 +66,15 @@ def heard_by_mlp(
     return transformer.normalise(layer_of(route.cfg, paths, layer)[0], x, route.cfg, "ln2")
 
 
-def said_by_heads(route: Route, way: str, layer: Any, paths: Paths, change: Change, to: Any) -> Float[Array, "B 1 D"]:
-    """By how much the output of a layer's receivers changes at the measured column, all else being the base run's."""
-    cfg, base, at = route.cfg, paths.shared.base, paths.shared.at[:, None]
+def said_by_heads(
+    route: Route, way: str, layer: Any, paths: Paths, change: Change, to: Any, columns: Int[Array, "#B N"]
+) -> Float[Array, "B N D"]:
+    """By how much what a layer's receivers say changes at some columns, all else being the base run's."""
+    cfg, base = route.cfg, paths.shared.base
     everywhere, part = jnp.arange(base.streams.shape[2])[None], part_of(route, way, to)
-    value = heard_by_heads(route, way, layer, paths, change, to, at if way == "q" else everywhere)
+    value = heard_by_heads(route, way, layer, paths, change, to, columns if way == "q" else everywhere)
     k, v = (_slice(at_layer(kept, layer), part.group, part.n_groups, 2) for kept in (base.k, base.v))
-    z = take(at_layer(paths.own.z, layer), at)
+    z = take(at_layer(paths.own.z, layer), columns)
     edits = {key_site(cfg): lambda x, _: k, "blocks.attn.v": lambda x, _: v}
     if way == "k":
         del edits[key_site(cfg)]
@@ -82,11 +87,11 @@ def said_by_heads(route: Route, way: str, layer: Any, paths: Paths, change: Chan
     heads = dataclasses.replace(cfg, n_heads=part.n_heads, n_kv_heads=part.n_groups)
     mine = {name: w for name, w in cut(weights["attn"], part).items() if name != "b_O"}
     rows = Rows(paths.shared.positions)
-    changed, _ = taps.edit_with(attention, edits)(mine, x_qk, x_v, heads, data, rows, None, at)
+    changed, _ = taps.edit_with(attention, edits)(mine, x_qk, x_v, heads, data, rows, None, columns)
     if cfg.placement != "sandwich":
         return changed
     mixed = combine(weights["attn"], z) + changed
-    return transformer.normalise(weights, mixed, cfg, "ln1_post") - take(at_layer(paths.own.attn, layer), at)
+    return transformer.normalise(weights, mixed, cfg, "ln1_post") - take(at_layer(paths.own.attn, layer), columns)
 
 
 def heard_in(route: Route, way: str, layer: Any, paths: Paths, z: Float[Array, "B N H E"]) -> Float[Array, "B N H E"]:
@@ -98,14 +103,41 @@ def heard_in(route: Route, way: str, layer: Any, paths: Paths, z: Float[Array, "
     return jnp.where(jnp.repeat(listens, shared_by)[:, None], z, 0)
 
 
-def said_by_mlp(route: Route, layer: Any, paths: Paths, change: Change) -> Float[Array, "B 1 D"]:
-    """By how much the output of a layer's MLP changes at the measured column."""
-    cfg, at = route.cfg, paths.shared.at[:, None]
+def said_by_mlp(
+    route: Route, layer: Any, paths: Paths, change: Change, columns: Int[Array, "#B N"]
+) -> Float[Array, "B N D"]:
+    """By how much what a layer's MLP says changes at some columns."""
+    cfg = route.cfg
     weights, _ = layer_of(cfg, paths, layer)
-    out = transformer.mlp(weights["mlp"], heard_by_mlp(route, layer, paths, change, at), cfg)
+    out = transformer.mlp(weights["mlp"], heard_by_mlp(route, layer, paths, change, columns), cfg)
     out = transformer.normalise(weights, out, cfg, "ln2_post") if cfg.placement == "sandwich" else out
-    said = out - take(at_layer(paths.own.mlp, layer), at)
+    said = out - take(at_layer(paths.own.mlp, layer), columns)
     return jnp.where(at_layer(paths.listeners, layer)[0], said, 0) if route.receivers == "together" else said
+
+
+def stream_after(
+    route: Route, way: Any, layer: Any, paths: Paths, change: Change, to: Any, columns: Int[Array, "#B N"]
+) -> Float[Array, "B N D"]:
+    """The stream after the layer of a receiver, at some columns: only what it says, and the MLP that hears that, is anew."""
+    own, streams = paths.own, paths.shared.base.streams
+    if route.receiver == "mlp":
+        return take(at_layer(streams, layer + 1), columns) + said_by_mlp(route, layer, paths, change, columns)
+    said = (
+        change(layer, columns) if route.receiver == "mid" else said_by(route, way, layer, paths, change, to, columns)
+    )
+    weights, _ = layer_of(route.cfg, paths, layer)
+    before = take(at_layer(streams, layer), columns)
+    return transformer.add_mlp(weights, before, take(at_layer(own.attn, layer), columns) + said, route.cfg)
+
+
+def said_by(
+    route: Route, way: Any, layer: Any, paths: Paths, change: Change, to: Any, columns: Int[Array, "#B N"]
+) -> Float[Array, "B N D"]:
+    """By how much what a layer's receivers say changes; by which way heads hear is data."""
+    if route.receiver == "mlp":
+        return said_by_mlp(route, layer, paths, change, columns)
+    ways = [partial(said_by_heads, route, name, layer, paths, change, to, columns) for name in WAYS]
+    return jax.lax.switch(way, ways)
 
 
 def layer_of(cfg: TransformerConfig, paths: Paths, layer: Any) -> tuple[Params, LayerData]:

@@ -4,7 +4,7 @@
     change[l] = Δ                                              where nothing between is computed anew
     change[l] = stream[l] of the base run with Δ - stream[l]   where MLPs, or everything, are
 
-Only the rows that are asked for are made.
+It is made once for each sender, and all its receivers read it.
 """
 
 from collections.abc import Callable, Sequence
@@ -48,8 +48,8 @@ class Paths(NamedTuple):
     """What all pairs read: the base run, what was said in it and in the source run, and by how much streams change.
 
     `carried` has what each sender changes in the stream before each layer (before its MLP, where MLPs receive) and after
-    the last; None where it is what the sender itself said. `listeners` says which heads (key/value heads, MLPs) hear where
-    several do together.
+    the last, or once for all (Z = 1) where that is what the sender itself said; None before it is made. `listeners` says
+    which heads (key/value heads, MLPs) hear where several do together.
     """
 
     shared: Shared
@@ -82,27 +82,28 @@ def record_outputs(params: Params, given: Input, cfg: TransformerConfig, prompts
     return Outputs(acts[HEAD_OUTPUT], acts["blocks.attn.out"], acts.get(MLP_OUTPUT), acts.get("blocks.resid_mid"))
 
 
-def said(cfg: TransformerConfig, paths: Paths, sender: Senders, columns: Int[Array, "#B N"]) -> Float[Array, "B N D"]:
-    """By how much a sender's output differs between the runs at some columns, as it enters the stream."""
+def said(cfg: TransformerConfig, paths: Paths, sender: Senders) -> Float[Array, "B P D"]:
+    """By how much a sender's output differs between the runs, as it enters the stream."""
     layer, head = sender
-    rows = lambda stacked: take(at_layer(stacked, layer), columns)
     own, weights = paths.own, jax.tree.map(lambda w: at_layer(w, layer), paths.shared.params["blocks"])
-    mine, theirs = rows(own.z), rows(paths.other.z)
+    mine, theirs = at_layer(own.z, layer), at_layer(paths.other.z, layer)
     if cfg.placement == "sandwich":
         mixed = combine(weights["attn"], jnp.where((jnp.arange(cfg.n_heads) == head)[:, None], theirs, mine))
-        by_head = transformer.normalise(weights, mixed, cfg, "ln1_post") - rows(own.attn)
+        by_head = transformer.normalise(weights, mixed, cfg, "ln1_post") - at_layer(own.attn, layer)
     else:
         only = jax.lax.dynamic_index_in_dim(theirs - mine, jnp.maximum(head, 0), 2, keepdims=False)
         by_head = jnp.einsum("bpe,ed->bpd", only, at_layer(weights["attn"]["W_O"], jnp.maximum(head, 0)))
     if own.mlp is None:
         return by_head
-    return jnp.where(head == MLP, rows(paths.other.mlp) - rows(own.mlp), by_head)
+    return jnp.where(head == MLP, at_layer(paths.other.mlp, layer) - at_layer(own.mlp, layer), by_head)
 
 
 def carry(route: Route, sender: Senders, paths: Paths) -> Float[Array, "Z B P D"]:
     """What one sender changes in the stream before every layer and after the last, as far as `route.between` lets it."""
     cfg, shared, own = route.cfg, paths.shared, paths.own
-    delta = said(cfg, paths, sender, jnp.arange(shared.base.streams.shape[2])[None])
+    delta = said(cfg, paths, sender)
+    if route.between == "nothing":
+        return delta[None]
 
     def attn(x: Array, layer: Any) -> Array:
         x = at_layer(own.attn, layer) if route.between == "mlps" else x
@@ -121,8 +122,7 @@ def carry(route: Route, sender: Senders, paths: Paths) -> Float[Array, "Z B P D"
     return jnp.concatenate([jnp.where(ran, acts[site] - base, 0), (end - shared.base.streams[-1])[None]])
 
 
-def change_by(cfg: TransformerConfig, paths: Paths, index: Int[Array, ""], sender: Senders) -> Change:
+def change_by(route: Route, paths: Paths, index: Int[Array, ""]) -> Change:
     """What the sender of that index changes."""
-    if paths.carried is None:
-        return lambda layer, columns: said(cfg, paths, sender, columns)
-    return lambda layer, columns: take(paths.carried[index, layer], columns)
+    mine = paths.carried[index]
+    return lambda layer, columns: take(at_layer(mine, 0 if route.between == "nothing" else layer), columns)

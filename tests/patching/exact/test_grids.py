@@ -326,7 +326,7 @@ def test_padding_is_no_part_of_a_mean():
 
 
 def test_few_operations_are_wasted():
-    cfg = dataclasses.replace(MODELS["mlp"], n_context=64)
+    cfg = dataclasses.replace(MODELS["mlp"], n_context=64, n_layers=6)
     seen = prompts(cfg, columns=16)
     for site, over in (("blocks.resid_pre", None), ("blocks.attn.z", ("layer", "head")), ("blocks.attn.q", None)):
         work = plan_grid(model(cfg, jnp.float32), cfg, seen, each(site, cfg, 16, over=over), METRIC).work

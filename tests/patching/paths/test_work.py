@@ -19,36 +19,41 @@ SMALL = TransformerConfig(
     n_layers=2, d_model=4, n_heads=2, d_head=2, d_mlp=3, d_vocab=5, n_context=8, positions="none"
 )
 # Of a row in a layer: keys and values 2·2·4·4 = 64, queries and W_O 64, the MLP 2·2·4·3 = 48; of a look at a key 4·4 = 16.
-# Of a row of a head's Δ, or of its query: 2·2·4 = 16. Two logits: 2·4·2 = 16. Three columns: a layer's cone is 3·176 + 6·16 =
-# 624, and the last layer as it is run 3·64 + (112 + 3·16) = 352. Senders: 0.0, the MLP of layer 0, 1.1; four pairs of heads.
+# Of a row of a head's Δ, its query or its W_O: 2·2·4 = 16; of its look at a key 8. Two logits: 2·4·2 = 16. Three columns: a
+# layer's cone is 3·176 + 6·16 = 624, and the last layer as it is run 3·64 + (112 + 3·16) = 352. Senders: 0.0, the MLP of layer
+# 0, 1.1: four pairs of heads. Δ of all three, the MLP's too, is made once; of a cone it is the heads' that have a receiver.
+DELTAS, SAID = (
+    3 * 3 * 16,
+    3 * 8 + 16 + 48 + 16,
+)  # what a head of the last layer says at one row, the MLP, and the logits
 COUNTS = {
-    ("k", "each", "nothing", "all"): (
-        4 * (3 * 16 + 3 * 16 + 352 + 16),  # the MLP's Δ counts as a head's
-        2 * 3 * 16 + 4 * (3 * 16 + 624 + 16),
+    ("k", "each", "nothing", "all"): (  # it is heard at all rows, by a query that is made anew
+        DELTAS + 4 * (3 * 16 + 16 + SAID),
+        3 * 16 + 4 * (3 * 16 + 16 + SAID),
     ),
     ("q", "each", "nothing", "all"): (  # in the last layer only the measured row asks
-        4 * (16 + 16 + 352 + 16),
-        2 * 16 + 4 * (16 + 624 + 16),
+        DELTAS + 4 * (16 + SAID),
+        3 * 16 + 4 * (16 + SAID),
     ),
     ("v", "together", "nothing", "all"): (  # two heads receive, of either sender
-        2 * (3 * 16 + 2 * 3 * 16 + 352 + 16),
+        DELTAS + 2 * (2 * 3 * 16 + 352 + 16),
         3 * 16 + 2 * (2 * 3 * 16 + 624 + 16),
     ),
     ("q", "each", "nothing", "direct"): (  # one row's look at three keys by a head of width 2, and its W_O
-        4 * (16 + 16 + 3 * 8 + 16 + 16),
-        2 * 16 + 4 * (16 + 3 * 8 + 16 + 16),
+        DELTAS + 4 * (16 + 3 * 8 + 16 + 16),
+        3 * 16 + 4 * (16 + 3 * 8 + 16 + 16),
     ),
     ("mlp", "together", "nothing", "direct"): (  # 0.0 into both MLPs; that of layer 0 and head 1.1 into the last
-        (2 + 1 + 1) * (16 + 48) + 3 * 16,
-        2 * 16 + (2 + 1 + 1) * 48 + 3 * 16,
+        DELTAS + (2 + 1 + 1) * 48 + 3 * 16,
+        2 * 3 * 16 + (2 + 1 + 1) * 48 + 3 * 16,
     ),
     ("logits", "each", "mlps", "all"): (  # 0.0 through both MLPs, the MLP through the other, 1.1 through its own
-        3 * 3 * 16 + (2 + 2 + 1) * 3 * 48 + 3 * 16,
+        DELTAS + (2 + 2 + 1) * 3 * 48 + 3 * 16,
         2 * 3 * 16 + (2 + 1 + 1) * 3 * 48 + 3 * 16,
     ),
     ("k", "each", "all", "all"): (  # 0.0 through its layer's MLP, that through nothing; 1.1 is run and reaches nobody
-        3 * 3 * 16 + (2 + 2 + 1) * 3 * (176 + 3 * 16) + 4 * (3 * 16 + 352 + 16),
-        3 * 16 + 3 * 48 + 4 * (3 * 16 + 624 + 16),
+        DELTAS + (2 + 2 + 1) * 3 * (176 + 3 * 16) + 4 * (3 * 16 + 16 + SAID),
+        3 * 16 + 3 * 48 + 4 * (3 * 16 + 16 + SAID),
     ),
 }  # fmt: skip
 
@@ -64,6 +69,22 @@ def test_arithmetic_is_that_counted_by_hand(asked):
     assert plan.work == COUNTS[asked]
     if asked == ("q", "each", "nothing", "direct"):
         assert patch_paths(params, SMALL, seen, senders, metric=metric, **words, devices=devices).work == plan.work
+
+
+def test_a_receiver_below_the_last_layer_says_it_at_all_rows():
+    """Three layers: four pairs with receivers in the second, six in the last; steps of two pairs leave no place empty."""
+    cfg, seen = dataclasses.replace(SMALL, n_layers=3), prompts_of(np.zeros((2, 3)), np.ones((2, 3)))
+    words = {"receiver": "q", "receivers": "each", "between": "nothing", "onward": "all"}
+    senders = [Sender(0, 0), Sender(0), Sender(1, 1)]
+    metric = metrics.logit_difference(np.array([1, 2]), np.array([3, 4]))
+    params = transformer.init(jax.random.key(0), cfg)
+    found = plan_paths(params, route_of(cfg, words), "q", senders, seen, metric, devices=jax.devices()[:1]).work
+    heard, said = (
+        3 * 16,
+        3 * 16 + 3 * 48,
+    )  # W_O and the MLP; a row's looks are at three keys, of which one or two are hidden
+    assert found.done == DELTAS + 4 * (heard + 3 * 3 * 8 + said + 352 + 16) + 6 * (16 + SAID)
+    assert found.cone == 2 * 3 * 16 + 4 * (heard + 6 * 8 + said + 624 + 16) + 6 * (16 + SAID)
 
 
 def test_little_arithmetic_is_wasted():
