@@ -9,7 +9,7 @@ import pytest
 from interp_jax.results.feature_page import FULL, explorer, fires_on, received, unpacked
 from interp_jax.results.report import Section, render, write_report
 from tests.results import example_features
-from tests.results.test_report import HOSTILE, browse  # noqa: F401
+from tests.results.hostile_text import HOSTILE
 
 N = 600
 
@@ -108,7 +108,7 @@ new MutationObserver((_, observer) => {
 
 
 @pytest.mark.slow
-def test_a_browser_shows_sorts_and_finds_features(made, browse, tmp_path):  # noqa: F811
+def test_a_browser_shows_sorts_and_finds_features(made, browse, tmp_path):
     insert, files = explorer("demo", made, "caption")
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +133,7 @@ def test_a_browser_shows_sorts_and_finds_features(made, browse, tmp_path):  # no
 
 
 @pytest.mark.slow
-def test_without_its_files_the_page_says_what_is_missing(made, browse, tmp_path):  # noqa: F811
+def test_without_its_files_the_page_says_what_is_missing(made, browse, tmp_path):
     insert, _ = explorer("demo", made, "caption")
     dom, _, _ = browse(write_report(tmp_path, "Features", "", [insert]))
     assert "This part reads features/demo/index.js, which has to lie beside this page." in dom

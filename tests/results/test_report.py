@@ -2,10 +2,7 @@
 
 import html.parser
 import json
-import os
 import re
-import shutil
-import subprocess
 
 import numpy as np
 import plotly.graph_objects as go
@@ -17,11 +14,7 @@ from interp_jax.results import plots, report
 from interp_jax.results.report import Code, Details, Figure, Section, TableBlock, Text, Tokens, render, write_report
 from interp_jax.results.tables import Table
 from tests.results import example_report
-
-HOSTILE = (
-    """</script></style></title></pre><script>document.title='broken out'</script><img src=x onerror=alert(1)>&"'"""
-)
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+from tests.results.hostile_text import HOSTILE
 
 
 def hostile_blocks():
@@ -143,32 +136,6 @@ def test_a_directory_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is not a directory"):
         write_report(tmp_path / "file", "t", "s", [])
-
-
-@pytest.fixture(scope="module")
-def browse(tmp_path_factory):
-    """The page after its scripts ran, what the browser's console said, and the addresses that it asked a network for."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        assert not os.environ.get("CI"), "the build machine has to have chromium"
-        pytest.skip("no chromium on PATH: the report is not looked at (Debian: apt-get install chromium)")
-
-    def visit(path):
-        profile = tmp_path_factory.mktemp("profile")
-        log = profile / "net.json"
-        command = [browser, "--headless", "--no-sandbox", "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND"]
-        quiet = ("gpu", "quic", "background-networking", "component-update", "sync", "default-apps", "extensions")
-        command += [f"--disable-{name}" for name in quiet]
-        command += [f"--user-data-dir={profile}", f"--log-net-log={log}", "--enable-logging=stderr"]
-        command += ["--virtual-time-budget=15000", "--dump-dom", path.as_uri()]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-        requests = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
-        # the browser's own requests have no page as their initiator
-        asked = {r["url"] for r in requests if r.get("initiator", "not an origin") != "not an origin"}
-        return done.stdout, console, {url for url in asked if not url.startswith(("file:", "data:", "blob:"))}
-
-    return visit
 
 
 def drawn(dom):
