@@ -112,6 +112,30 @@ def test_operations_have_their_formulas(x):
     close(edited(Edit("replace", v, where=jnp.float32(0.25))), x + 0.25 * (v - x))
 
 
+def test_erase_takes_a_subspace_out_or_interchanges_it(params, x):
+    centre, read, write = (jax.random.normal(jax.random.key(i), s) for i, s in enumerate([(D,), (D, 2), (2, D)]))
+    read = read @ jnp.linalg.inv(write @ read)  # so that read @ write is a projection
+
+    def edited(value):
+        return taps.edit(lambda a: taps.tap(a, "a"))({"a": Edit("erase", value)}, x)
+
+    removed = edited((centre, read, write))
+    np.testing.assert_allclose((removed - centre) @ read, 0, atol=1e-4)
+    np.testing.assert_allclose(x - removed, ((x - centre) @ read) @ write, atol=1e-4)
+    other = x[::-1]
+    np.testing.assert_allclose(edited((other, read, write)) @ read, other @ read, rtol=1e-3, atol=1e-3)
+    at_each = edited((x, jnp.stack([read] * B), jnp.stack([write] * B)))
+    close(at_each, x)
+    stacked = Edit(
+        "erase", (jnp.zeros((N, D)), jnp.stack([read] * N), jnp.stack([0 * write, write, 0 * write, write]))
+    )
+    out = lambda h: h - (h @ read) @ write
+    close(
+        taps.edit(model)({"blocks.out": stacked}, params, x),
+        looped(params, x, {("blocks.out", 1): out, ("blocks.out", 3): out}),
+    )
+
+
 def test_edit_with_any_function(params, x):
     result = taps.edit_with(model, {"blocks.out": lambda h, i: jnp.where(i == 1, jnp.sin(h), h)})(params, x)
     close(result, looped(params, x, {("blocks.out", 1): jnp.sin}))
@@ -348,6 +372,8 @@ def test_tapped_twice(params, x):
         ({"blocks.out": Edit("add", 1.0, layer=N)}, "layers 0 to 3; asked for 4"),
         ({"embed": Edit("add", 1.0, layer=0)}, "takes no layer"),
         ({"embed": Edit("ad", 1.0)}, "did you mean 'add'"),
+        ({"embed": Edit("erase", (jnp.ones(D), jnp.ones((D, 2)), jnp.ones((3, D))))}, "erase takes"),
+        ({"embed": Edit("erase", (jnp.ones(D), jnp.ones((4, 2)), jnp.ones((2, D))))}, r"value.*\(4,\).*\(3, 5\)"),
     ],
 )
 def test_impossible_edits(params, x, edits, message):

@@ -9,6 +9,9 @@
 | scale       | x * v                           | likewise                                                     |
 | project_out | x - (x·v) v / (v·v)             | direction [..., D], broadcasts to the site's shape           |
 | clamp       | x + (c - x·v / |v|) v / |v|     | pair (direction [..., D], level c that broadcasts to [..., 1]) |
+| erase       | x - ((x - c) R) W               | triple (centre c [..., D], read R [..., D, K], write W [..., K, D]) |
+
+`erase` takes a subspace out, or puts into it what `c` has there: of a mean, or of another example, which interchanges it.
 """
 
 from typing import Any
@@ -64,7 +67,20 @@ def _clamp(x: Array, value: Any) -> Array:
     return x + (level - _along(x, direction)) * direction / _norm(direction)
 
 
-OPS = {"replace": _replace, "add": _add, "scale": _scale, "project_out": _project_out, "clamp": _clamp}
+def _erase(x: Array, value: Any) -> Array:
+    centre, read, write = value
+    there = jnp.einsum("...d,...dk->...k", x - centre, read, precision="highest")
+    return x - jnp.einsum("...k,...kd->...d", there, write, precision="highest")
+
+
+OPS = {
+    "replace": _replace,
+    "add": _add,
+    "scale": _scale,
+    "project_out": _project_out,
+    "clamp": _clamp,
+    "erase": _erase,
+}
 
 
 def _norm(direction: ArrayLike) -> Array:
@@ -95,9 +111,9 @@ def apply_edit(
         raise ValueError(f"unknown op {edit.op!r} at {site!r}: {nearest(edit.op, OPS)}")
     if edit.layer is not None and layer is None:
         raise ValueError(f"{site!r} lies outside every scan over layers: its edit takes no layer, got {edit.layer!r}")
-    for name, array in (("value", edit.value), ("where", edit.where)):
-        for leaf in jax.tree.leaves(array):
-            _check_broadcast(jnp.shape(leaf), x.shape, site, name)
+    for name, shapes in (("value", _shapes(edit, site)), ("where", _shapes_of(edit.where))):
+        for shape in shapes:
+            _check_broadcast(shape, x.shape, site, name)
     edited = OPS[edit.op](x, jax.tree.map(jnp.asarray, edit.value)).astype(x.dtype)
     if edit.where is not None:
         edited = _blend(edit.where, edited, x)
@@ -112,6 +128,21 @@ def _blend(where: ArrayLike, edited: Array, x: Array) -> Array:
     if where.dtype == jnp.bool_:
         return jnp.where(where, edited, x)
     return (x + where * (edited - x)).astype(x.dtype)
+
+
+def _shapes_of(value: Any) -> list[tuple[int, ...]]:
+    return [jnp.shape(leaf) for leaf in jax.tree.leaves(value)]
+
+
+def _shapes(edit: Edit, site: str) -> list[tuple[int, ...]]:
+    """What must broadcast to the site's shape of an edit's value: all of it, or matrices but for their axis K."""
+    shapes = _shapes_of(edit.value)
+    if edit.op != "erase":
+        return shapes
+    if len(shapes) != 3 or min(map(len, shapes[1:])) < 2 or shapes[1][-1] != shapes[2][-2]:
+        raise ValueError(f"edit of {site!r}: erase takes [..., D], [..., D, K] and [..., K, D]; got {shapes}")
+    centre, read, write = shapes
+    return [centre, read[:-1], (*write[:-2], write[-1])]
 
 
 def _check_broadcast(shape: tuple[int, ...], target: tuple[int, ...], site: str, name: str) -> None:
