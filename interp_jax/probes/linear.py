@@ -8,17 +8,26 @@ with `there` the examples of the concept, `said` those that the probe says yes t
 weighted. A score of nothing (no example, nothing said) is 0.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from interp_jax.probes.probe import Convergence
+
 
 class Linear(NamedTuple):
-    """Weights and bias; leading axes are those of the concepts."""
+    """Weights and bias; leading axes are those of members.
+
+    Attributes:
+      weights: a vector, or one for each of C outputs.
+      bias: one number, or C.
+      convergence: how an iterative fit ended.
+    """
 
     weights: Float[Array, "*C D"]
     bias: Float[Array, "*C"]
+    convergence: Convergence | None = None
 
 
 class Scores(NamedTuple):
@@ -30,9 +39,9 @@ class Scores(NamedTuple):
     f1: Float[Array, "*C"]
 
 
-def logits(probe: Linear, x: Float[Array, "N D"]) -> Float[Array, "*C N"]:
-    """Z of every example, by concept."""
-    return jnp.einsum("...d,nd->...n", probe.weights, x, precision="highest") + probe.bias[..., None]
+def predict(probe: Any, x: Float[Array, "B D"]) -> Float[Array, "B *C"]:
+    """Z of every example, by whatever has weights and a bias; by output where it has several."""
+    return jnp.matmul(x, probe.weights.T, precision="highest") + probe.bias
 
 
 def scored(

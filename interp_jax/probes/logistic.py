@@ -1,89 +1,73 @@
-"""Logistic regression by Newton's method (iteratively reweighted least squares), to a stated tolerance.
+"""Logistic regression, to a stated tolerance; `newton.py` says how.
 
-    L(w, b) = Σ_n s_n [log(1 + exp z_n) - y_n z_n] + λ/2 ‖w‖²          z = x · w + b; λ is 1/C of scikit-learn
-    g = Σ_n s_n (p_n - y_n) (x_n, 1) + λ (w, 0)            H = Σ_n s_n p_n (1 - p_n) (x_n, 1)(x_n, 1)ᵀ + diag(λ, 0)
+    L(w, b) = Σ_n w_n [log(1 + exp z_n) - y_n z_n] + λ/2 ‖w‖²          z = x · w + b; λ is 1/C of scikit-learn
 
-A step goes along -H⁻¹ g. As z is linear in the step, the losses of eight step lengths, 1, 1/2, …, 1/128, cost one product, and
-the longest that lowers the loss enough is taken (Armijo 1966). It ends where no entry of g exceeds `tolerance` · Σ_n s_n, that
-is, where the mean gradient of an example is that small, and after `most_steps` at the latest; what is left of it is returned.
-
-Many concepts: `jax.vmap(lambda y: logistic(x, y))(labels)`. Each stops where it alone would.
+Many labels: `vmap` over y, or y of several columns: each is a label with a probe of its own.
 """
 
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
-from interp_jax.probes.linear import Linear
-from interp_jax.probes.positive import solve
-
-SLOPE = 1e-4  # share of the promised fall of the loss that a step must keep
-LENGTHS = 8  # step lengths that are tried
+from interp_jax.probes.linear import Linear, predict
+from interp_jax.probes.newton import Loss, minimum, preconditioner
+from interp_jax.probes.probe import Probe
+from interp_jax.probes.targets import BINARY
 
 
-class Fitted(NamedTuple):
-    """A fit.
+class Hypers(NamedTuple):
+    """`penalty` is λ."""
 
-    Attributes:
-      probe: the weights and the bias.
-      gradient: the largest entry of the gradient that is left, over Σ s.
-      steps: how many were taken.
-    """
-
-    probe: Linear
-    gradient: Float[Array, ""]
-    steps: Int[Array, ""]
+    penalty: Float[Array, "*H"] | float = 1.0
 
 
-def logistic(
-    x: Float[Array, "N D"],
-    y: Bool[Array, " N"],
-    penalty: Float[Array, ""] | float = 1.0,
-    weights: Float[Array, " N"] | float = 1.0,
+def curve(z: Array, y: Array) -> Any:
+    """Σ p (1 - p)."""
+    p = jax.nn.sigmoid(z)
+    bend = p * (1 - p)
+    return lambda dz: bend * dz
+
+
+LOSS = Loss(lambda z, y: (jax.nn.softplus(z) - y * z).sum(-1), lambda z, y: jax.nn.sigmoid(z) - y, curve, largest=0.25)
+
+
+@partial(jax.jit, static_argnames=("tolerance", "most_steps"))
+def fit(
+    key: Any,
+    x: Float[Array, "B D"],
+    y: Float[Array, "B *C"],
+    w: Float[Array, " B"],
+    hypers: Hypers,
+    *,
     tolerance: float = 1e-5,
     most_steps: int = 50,
-) -> Fitted:
-    """The probe of one concept.
+    prepared: Float[Array, "D D"] | None = None,
+) -> Linear:
+    """The minimum.
 
     Args:
-      x: what is read. A column of zeros has weight 0.
-      y: whether each example is one of the concept.
-      penalty: λ, above 0: where classes can be told apart without error, no finite weights are best without it.
-      weights: s, of examples; 0 leaves an example out.
-      tolerance: of the mean gradient of an example.
-      most_steps: at which it ends in any case.
+      key: not used.
+      x: what is read. A column that is constant has weight 0.
+      y: 0 or 1; a column for each label where there are several.
+      w: of examples.
+      hypers: the penalty, above 0: where classes can be told apart without error, no finite weights are best without it.
+      tolerance: of the mean gradient of an example, its largest entry.
+      most_steps: of Newton, at which it ends in any case.
+      prepared: what `prepare` makes of x.
     """
-    rows = jnp.concatenate([x, jnp.ones((len(x), 1), x.dtype)], axis=1)
-    s = jnp.broadcast_to(jnp.asarray(weights, x.dtype), y.shape)
-    kept = penalty * jnp.ones(rows.shape[1], x.dtype).at[-1].set(0.0)
-    target = y.astype(x.dtype)
 
-    def loss(z: Array, w: Array) -> Array:
-        return (s * (jax.nn.softplus(z) - target * z)).sum(-1) + 0.5 * (kept * jnp.square(w)).sum(-1)
+    def of_label(y: Array) -> Linear:
+        found = minimum(LOSS, x, y[:, None].astype(x.dtype), w, hypers.penalty, tolerance, most_steps, prepared)
+        return found._replace(weights=found.weights[0], bias=found.bias[0])
 
-    def gradient(w: Array) -> Array:
-        return rows.T @ (s * (jax.nn.sigmoid(rows @ w) - target)) + kept * w
+    return jax.vmap(of_label, in_axes=1)(y) if y.ndim == 2 else of_label(y)
 
-    def going(carry: tuple[Array, ...]) -> Array:
-        _, g, steps, stuck = carry
-        return (jnp.abs(g).max() > tolerance * s.sum()) & (steps < most_steps) & ~stuck
 
-    def step(carry: tuple[Array, ...]) -> tuple[Array, ...]:
-        w, g, steps, _ = carry
-        p = jax.nn.sigmoid(rows @ w)
-        H = (rows * (s * p * (1 - p))[:, None]).T @ rows + jnp.diag(kept + jnp.finfo(x.dtype).eps * s.sum())
-        along = -solve(H, g[:, None])[:, 0]
-        t = jnp.exp2(-jnp.arange(LENGTHS, dtype=x.dtype))[:, None]
-        now = loss(rows @ w, w)
-        then = loss(rows @ w + t * (rows @ along), w + t * along)
-        slack = 8 * jnp.finfo(x.dtype).eps * jnp.abs(now)  # what rounding alone may add
-        enough = then <= now + SLOPE * t[:, 0] * (g @ along) + slack
-        w = jnp.where(enough.any(), w + t[jnp.argmax(enough)] * along, w)
-        return w, gradient(w), steps + 1, ~enough.any()
+def prepare(x: Float[Array, "B D"], hypers: Hypers) -> Float[Array, "D D"]:
+    """What Newton's equations are preconditioned with."""
+    return preconditioner(LOSS, x, hypers.penalty)
 
-    with jax.default_matmul_precision("highest"):
-        w = jnp.zeros(rows.shape[1], x.dtype)
-        w, g, steps, _ = jax.lax.while_loop(going, step, (w, gradient(w), jnp.int32(0), jnp.bool_(False)))
-    return Fitted(Linear(w[:-1], w[-1]), jnp.abs(g).max() / s.sum(), steps)
+
+PROBE = Probe(fit, predict, BINARY, prepare=prepare)

@@ -3,12 +3,14 @@
 import jax.numpy as jnp
 import numpy as np
 
-from interp_jax.probes.linear import Linear, logits, scored
+from interp_jax.probes.linear import Linear, predict, scored
 
 
-def test_logits_are_by_concept():
+def test_scores_are_of_one_output_or_of_several():
     probe = Linear(jnp.array([[1.0, 2.0], [0.0, -1.0], [3.0, 0.0]]), jnp.array([0.0, 1.0, -1.0]))
-    np.testing.assert_allclose(logits(probe, jnp.array([[1.0, 1.0], [2.0, 0.0]])), [[3, 2], [0, 1], [2, 5]])
+    x = jnp.array([[1.0, 1.0], [2.0, 0.0]])
+    np.testing.assert_allclose(predict(probe, x).T, [[3, 2], [0, 1], [2, 5]])
+    np.testing.assert_allclose(predict(Linear(probe.weights[0], probe.bias[0]), x), [3, 2])
 
 
 def test_scores_are_counts():

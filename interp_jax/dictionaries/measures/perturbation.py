@@ -24,9 +24,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from interp_jax.dictionaries.measures.sparse_probing import Labelled, mean_difference
-from interp_jax.probes.linear import Linear, logits
-from interp_jax.probes.logistic import logistic
+from interp_jax.dictionaries.measures.sparse_probing import Labelled, dense_probe, mean_difference
+from interp_jax.probes.linear import Linear, predict
 
 
 class Perturbation(NamedTuple):
@@ -86,10 +85,10 @@ def perturb(
       most: the largest.
       penalty: of the logistic regressions.
     """
-    probes = jax.vmap(lambda there: logistic(train.x, there, penalty).probe)(train.there)
+    probes = jax.vmap(lambda there: dense_probe(train.x, there, penalty))(train.there)
     differences = jnp.maximum(mean_difference(train.f, train.there), 0.0)
     masks = strongest(differences * (probes.weights @ W_dec.T), ns, most)
-    z = logits(probes, test.x)
+    z = predict(probes, test.x).T
     clean = balanced(z > 0, test.there)
     after = lambda mask: balanced(z - taken(test.f, mask, W_dec, probes) > 0, test.there)
     ablated = jax.lax.map(jax.vmap(after), masks)
@@ -119,15 +118,15 @@ def remove(
       most: the largest.
       penalty: of the logistic regressions.
     """
-    fit = lambda data, there: jax.vmap(lambda there: logistic(data.x, there, penalty).probe)(there)
+    fit = lambda data, there: jax.vmap(lambda there: dense_probe(data.x, there, penalty))(there)
     probe, fair = fit(biased, biased.there[:1]), fit(even, even.there)
     oracle, spurious = (Linear(fair.weights[one], fair.bias[one]) for one in (slice(1), slice(1, None)))
     effects = jnp.abs(attributions(spurious, even._replace(there=even.there[1:]), W_dec))
     masks = strongest(effects, ns, most)[:, 0]
-    z, target = logits(probe, test.x), test.there[:1]
+    z, target = predict(probe, test.x).T, test.there[:1]
     accuracy = lambda z: balanced(z > 0, target)[0]
     ablated = jax.lax.map(lambda mask: accuracy(z - taken(test.f, mask, W_dec, probe)), masks)
-    before, best = accuracy(z), accuracy(logits(oracle, test.x))
+    before, best = accuracy(z), accuracy(predict(oracle, test.x).T)
     gap = best - before
     return Removal(
         before, best, ablated, jnp.where(gap > 0, (ablated - before) / jnp.where(gap > 0, gap, 1.0), jnp.nan)

@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from interp_jax.probes.linear import Linear, Scores, logits, scored
-from interp_jax.probes.logistic import logistic
+from interp_jax.probes import k_sparse, logistic
+from interp_jax.probes.linear import Linear, Scores, predict, scored
 
 
 class Labelled(NamedTuple):
@@ -56,11 +56,7 @@ class SparseProbing(NamedTuple):
 
 def mean_difference(f: Float[Array, "N F"], there: Bool[Array, "C N"]) -> Float[Array, "C F"]:
     """D, of all concepts; 0 where a concept has no examples, or only such."""
-    n, total = there.sum(1, keepdims=True), f.sum(0)
-    sums = jnp.einsum("cn,nf->cf", there.astype(f.dtype), f, precision="highest")
-    others = there.shape[1] - n
-    difference = sums / jnp.maximum(n, 1) - (total - sums) / jnp.maximum(others, 1)
-    return jnp.where((n > 0) & (others > 0), difference, 0.0)
+    return jax.vmap(lambda y: k_sparse.mean_difference(f, y, jnp.ones(len(f), f.dtype)))(there)
 
 
 def sparse_probes(
@@ -71,18 +67,21 @@ def sparse_probes(
     penalty: Float[Array, ""] | float = 1.0,
 ) -> SparseProbes:
     """Logistic regressions on the first k of the chosen features, for every k of `ks`."""
-
-    def fit(features: Array, there: Array, k: Array) -> Linear:
-        return logistic(jnp.where(jnp.arange(len(features)) < k, f[:, features], 0.0), there, penalty).probe
-
+    w = jnp.ones(len(f), f.dtype)
+    fit = lambda features, y, k: k_sparse.refit(features, f, y, w, k_sparse.Hypers(k, penalty))
     of_ks = jax.vmap(fit, in_axes=(None, None, 0))
     probes = jax.vmap(of_ks, in_axes=(0, 0, None))(features, there, ks)
-    return SparseProbes(features, *probes)
+    return SparseProbes(features, probes.weights, probes.bias)
+
+
+def dense_probe(x: Float[Array, "N D"], there: Bool[Array, " N"], penalty: Float[Array, ""] | float = 1.0) -> Linear:
+    """Logistic regression on all that is given."""
+    return logistic.fit(None, x, there.astype(x.dtype), jnp.ones(len(x), x.dtype), logistic.Hypers(penalty))
 
 
 def say(probes: SparseProbes, f: Float[Array, "N F"]) -> Bool[Array, "C n N"]:
     """What the probes say of examples."""
-    own = lambda features, weights, bias: logits(Linear(weights, bias), f[:, features]) > 0
+    own = lambda features, weights, bias: predict(Linear(weights, bias), f[:, features]).T > 0
     return jax.vmap(own)(*probes)
 
 
@@ -110,11 +109,11 @@ def sparse_probing(
     features = jax.lax.top_k(jnp.abs(mean_difference(train.f, train_there)), most)[1]
     said = say(sparse_probes(train.f, train_there, features, ks, penalty), test.f)
     sparse = scored(said, test_there[:, None])
-    dense = jax.vmap(lambda there: logistic(train.x, there, penalty).probe)(train.there)
+    dense = jax.vmap(lambda there: dense_probe(train.x, there, penalty))(train.there)
     of_true, of_shuffled = (
         Scores(*(x[part] for x in sparse)) for part in (slice(n_concepts), slice(n_concepts, None))
     )
-    of_dense = scored(logits(dense, test.x) > 0, test.there)
+    of_dense = scored(predict(dense, test.x).T > 0, test.there)
     return SparseProbing(features[:n_concepts], of_true, of_dense, of_shuffled)
 
 

@@ -22,9 +22,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from interp_jax.dictionaries.encoders import unit_rows
-from interp_jax.dictionaries.measures.sparse_probing import mean_difference, say, sparse_probes
-from interp_jax.probes.linear import Scores, logits, scored
-from interp_jax.probes.logistic import logistic
+from interp_jax.dictionaries.measures.sparse_probing import dense_probe, mean_difference, say, sparse_probes
+from interp_jax.probes.linear import Scores, predict, scored
 
 
 class Thresholds(NamedTuple):
@@ -94,7 +93,7 @@ def split(
       thresholds: see the module.
     """
     there = [data.label == jnp.arange(n_labels)[:, None] for data in (train, test)]
-    dense = jax.vmap(lambda there: logistic(train.x, there, penalty).probe)(there[0])
+    dense = jax.vmap(lambda there: dense_probe(train.x, there, penalty))(there[0])
     features = jax.lax.top_k(mean_difference(train.f, there[0]), most)[1]
     probes = sparse_probes(train.f, there[0], features, 1 + jnp.arange(most), penalty)
     f1 = scored(say(probes, test.f), there[1][:, None]).f1
@@ -102,7 +101,7 @@ def split(
     main = jax.vmap(lambda chosen, n: jnp.zeros(len(W_dec), bool).at[chosen].set(jnp.arange(most) < n))(
         features, n_main
     )
-    said = logits(dense, test.x) > 0
+    said = predict(dense, test.x).T > 0
     found = said & there[1]
     absorber = jax.vmap(lambda p, own, found: absorbers(test, W_dec, p, own, found, thresholds))
     counts = absorber(unit_rows(dense.weights), main, found)

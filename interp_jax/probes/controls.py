@@ -1,0 +1,69 @@
+"""What a probe is compared with, always: it is fitted as well to what says nothing, or says something else.
+
+    shuffled       the same labels in another order: what is had by chance, and by looking for the best regularisation
+    types          one label for each type of example (token, group), drawn from those of all: a control task that only memory
+                   of types solves; accuracy less that of it is *selectivity* (Hewitt and Liang 2019, arXiv:1909.03368)
+    direction      x · u with u random and of length 1, as the only column: what any one direction says
+    untrained      activations of the model with random weights, where they are given
+
+The first two are other targets: row n has the target of row `index[n]`. The others are other activations with the same targets.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
+
+TRUE, SHUFFLED, TYPES, DIRECTION, UNTRAINED = "true", "shuffled", "types", "direction", "untrained"
+
+
+class Drawn(NamedTuple):
+    """Of one seed.
+
+    Attributes:
+      key: of the fits, and of the direction.
+      index: the row whose target each row has: itself, shuffled, and by type if there are types.
+    """
+
+    key: Key[Array, "*N"]
+    index: Int[Array, "*N I B"]
+
+
+def names(types: bool, untrained: bool) -> tuple[str, ...]:
+    """What is fitted, in the order of results: first the targets themselves, then the controls."""
+    return (TRUE, SHUFFLED, *[TYPES] * types, DIRECTION, *[UNTRAINED] * untrained)
+
+
+def draw(
+    seed: int,
+    fold: Int[np.ndarray, " B"],
+    apart: int,
+    counted: Bool[np.ndarray, " B"],
+    types: Int[np.ndarray, " B"] | None,
+) -> Int[np.ndarray, "I B"]:
+    """The rows whose targets are taken.
+
+    Args:
+      seed: of the draw.
+      fold: of each example; those of fold `apart` are shuffled among themselves.
+      apart: the number of folds.
+      counted: which examples have weight; others give no target.
+      types: of each example.
+    """
+    rng = np.random.default_rng([seed, 1])
+    shuffled = np.arange(len(fold))
+    for part in (counted & (fold == apart), counted & (fold != apart)):
+        shuffled[part] = rng.permutation(shuffled[part])
+    found = [np.arange(len(fold)), shuffled]
+    if types is not None:
+        kinds, own = np.unique(types, return_inverse=True)
+        found.append(rng.choice(np.flatnonzero(counted), len(kinds))[own])
+    return np.stack(found).astype(np.int32)
+
+
+def along(key: Key[Array, ""], x: Float[Array, "... D"]) -> Float[Array, "... 1"]:
+    """X · u."""
+    u = jax.random.normal(key, x.shape[-1:], x.dtype)
+    return jnp.matmul(x, u / jnp.linalg.norm(u), precision="highest")[..., None]

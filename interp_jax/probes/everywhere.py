@@ -1,0 +1,110 @@
+"""Fit a probe everywhere at once: what people call. Checks what is given, runs one program, names what comes back.
+
+    examples = Examples(x, y, types=tokens, untrained=x_of_the_twin)         x [*S B D], y [C B]: C labels of each example
+    probed = everywhere(ridge.PROBE, examples, cross_validation(B), ridge.Hypers(penalties), axes={"layer": range(12)})
+
+Controls are part of every result; see `controls.py`.
+"""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from interp_jax.probes.controls import Drawn, draw, names
+from interp_jax.probes.engine import Plan, Shared, program
+from interp_jax.probes.inputs import check
+from interp_jax.probes.probe import Probe
+from interp_jax.probes.result import Probed, assembled
+from interp_jax.probes.splits import Splits
+from interp_jax.train.population import pad_members
+
+
+class Examples(NamedTuple):
+    """What is read, and what is to be read off it.
+
+    Attributes:
+      x: activations; leading axes are those of the sites (layers, positions, checkpoints). With positions kept: [*S B P D].
+      y: targets of each label; leading axes of 1, or none, where all sites have the same.
+      w: weights of examples, or of each label's, 0 where a label is not known.
+      types: of examples (tokens, groups), for the control task.
+      untrained: x of the model with random weights.
+      texts: what each example was read from; the same text on both sides of a split is counted and warned of.
+    """
+
+    x: Float[Array | np.ndarray, "..."]
+    y: Any
+    w: Float[Array | np.ndarray, "*C B"] | None = None
+    types: Int[np.ndarray, " B"] | None = None
+    untrained: Float[Array | np.ndarray, "..."] | None = None
+    texts: Sequence[Hashable] | np.ndarray | None = None
+
+
+def everywhere(
+    probe: Probe,
+    examples: Examples,
+    splits: Splits,
+    hypers: Any,
+    *,
+    axes: Mapping[str, Sequence[Any]] | None = None,
+    labels: Sequence[str] | None = None,
+    weigh: Callable[[Array, Array], Array] | None = None,
+    seed: int = 0,
+    batch: int = 1,
+    splits_at_once: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> Probed:
+    """The probe at all sites, of all labels and controls, by all regularisations and splits.
+
+    Args:
+      probe: see `probe.py`.
+      examples: see `Examples`.
+      splits: see `splits.py`; each of its seeds has draws of its own.
+      hypers: a NamedTuple of scalars, or of [H] values that are taken together.
+      axes: names of the leading axes of x, with the names along each; none where x is of one site.
+      labels: their names.
+      weigh: (y, w) -> w for each target by itself, such as `balanced`.
+      seed: of fits and controls.
+      batch: sites at once.
+      splits_at_once: how many splits are fitted at once; fewer need less memory.
+      devices: sites are spread over them. Default one, as programs with LAPACK's factorisations never end on several CPU
+        devices.
+
+    Raises:
+      InputError: see `inputs.py`.
+    """
+    axes = dict(axes or {})
+    data = check(probe, examples, splits, axes, labels)
+    hypers = jax.tree.map(lambda leaf: jnp.atleast_1d(jnp.asarray(leaf, data.x.dtype)), hypers)
+    length = max(len(leaf) for leaf in jax.tree.leaves(hypers))
+    hypers = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (length,)), hypers)
+    n_seeds = len(splits.fold)
+    counted = (data.w > 0) if data.w.ndim == 1 else (data.w > 0).any(0)
+    index = [draw(seed + n, fold, splits.n_folds, counted, data.types) for n, fold in enumerate(splits.fold)]
+    keys = jax.vmap(lambda n: jax.random.fold_in(jax.random.key(seed), n))(jnp.arange(n_seeds))
+    elsewhere = bool((splits.fold == splits.n_folds).any())
+    plan = Plan(probe, splits.n_folds, splits.nested, elsewhere, weigh, data.w.ndim == 2, splits_at_once)
+    rows = splits.rows()
+    shared = Shared(
+        jnp.asarray(data.w),
+        Drawn(keys, jnp.asarray(np.stack(index))),
+        jnp.asarray(rows),
+        jnp.asarray(splits.include, data.x.dtype),
+        jnp.asarray(splits.pairs, jnp.int32),
+        hypers,
+    )
+    devices = tuple(jax.devices()[:1] if devices is None else devices)
+    members = pad_members((data.x, data.untrained, data.y), len(devices))
+    found = program(plan, batch, devices)(members, shared)
+    found = jax.tree.map(lambda leaf: leaf[: len(data.x)], found)
+    kinds = names(data.types is not None, data.untrained is not None)
+    return assembled(found, kinds, axes, data, splits, np.stack(index), hypers, probe.target)
+
+
+def balanced(y: Float[Array, " B"], w: Float[Array, " B"]) -> Float[Array, " B"]:
+    """Weights by which both classes of a binary target weigh the same, and all together as much as before."""
+    yes, no = (w * y).sum(), (w * (1 - y)).sum()
+    return w * jnp.where(y > 0.5, 0.5 / jnp.where(yes > 0, yes, 1.0), 0.5 / jnp.where(no > 0, no, 1.0)) * w.sum()

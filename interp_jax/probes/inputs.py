@@ -1,0 +1,189 @@
+"""What a probe is given, looked through before anything is computed: one line for each thing that is wrong, and where."""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from interp_jax.errors import InputError
+from interp_jax.probes.probe import Probe
+from interp_jax.probes.splits import Splits, leaks
+
+NAMED = 3  # how many of the places that are wrong in one way are named
+
+
+class Data(NamedTuple):
+    """What was given, in one form.
+
+    Attributes:
+      x: [R B ...], sites along one axis.
+      y: [R C B ...], the same.
+      w: [B], or [C B].
+      types: see `Examples`.
+      untrained: as x, or None.
+      labels: names.
+    """
+
+    x: Array
+    y: Array
+    w: np.ndarray
+    types: Int[np.ndarray, " B"] | None
+    untrained: Array | None
+    labels: tuple[str, ...]
+
+
+def check(
+    probe: Probe, examples: Any, splits: Splits, axes: Mapping[str, Sequence[Any]], labels: Sequence[str] | None
+) -> Data:
+    """In one form.
+
+    Raises:
+      InputError: shapes that do not fit; numbers that are not finite; a site where nothing varies; a label of one class only,
+        or with fewer examples than classes × folds.
+    """
+    n_sites, n = len(axes), splits.fold.shape[1]
+    for number, (name, names) in enumerate(axes.items()):
+        if number >= np.ndim(examples.x) - 2 or len(names) != examples.x.shape[number]:
+            found = examples.x.shape[number] if number < np.ndim(examples.x) - 2 else "none"
+            raise InputError(
+                f"probe: {len(names)} names of axis {name!r} ({names[-1]!r} the last), but x has {found} there"
+            )
+    if np.shape(examples.x)[n_sites] != n:
+        raise InputError(
+            f"probe: x {np.shape(examples.x)} has {np.shape(examples.x)[n_sites]} examples, splits have {n}"
+        )
+    if examples.untrained is not None and np.shape(examples.untrained) != np.shape(examples.x):
+        raise InputError(
+            f"probe: untrained activations are {np.shape(examples.untrained)}, the trained {np.shape(examples.x)}"
+        )
+    sites = tuple(map(len, axes.values()))
+    x = one_axis(examples.x, n_sites, math.prod(sites))
+    untrained = None if examples.untrained is None else one_axis(examples.untrained, n_sites, math.prod(sites))
+    for what, given in (("x", x), ("untrained x", untrained)):
+        if given is not None:
+            check_rows(what, given, axes)
+    y = targets(examples.y, sites, n, labels)
+    names = tuple(labels) if labels is not None else tuple(f"label {c}" for c in range(y.shape[1]))
+    w = np.ones(n) if examples.w is None else np.asarray(examples.w)
+    if w.shape not in ((n,), (y.shape[1], n)) or not (np.isfinite(w).all() and (w >= 0).all()):
+        raise InputError(f"probe: weights {w.shape} must be finite, at least 0, and [{n}] or [{y.shape[1]} {n}]")
+    check_targets(y, w, names, axes)
+    if probe.target.classes is not None:
+        check_classes(probe, y, w, splits, names, axes)
+    types = None if examples.types is None else np.asarray(examples.types)
+    if types is not None and types.shape != (n,):
+        raise InputError(f"probe: types {types.shape} must be one number for each of {n} examples")
+    if examples.texts is not None:
+        if len(examples.texts) != n:
+            raise InputError(f"probe: {len(examples.texts)} texts of {n} examples")
+        leaks(splits, examples.texts, stacklevel=5)
+    y = np.where(np.isfinite(y), y, 0.0)  # what is not has weight 0
+    return Data(x, jnp.asarray(y, x.dtype), w.astype(x.dtype), types, untrained, names)
+
+
+def one_axis(x: Any, n_axes: int, n_sites: int) -> Array:
+    """Leading axes as one, which is of length 1 where there are none; no copy."""
+    return jnp.asarray(x).reshape(n_sites, *np.shape(x)[n_axes:])
+
+
+def targets(y: Any, sites: tuple[int, ...], n: int, labels: Sequence[str] | None) -> Float[np.ndarray, "R C B ..."]:
+    """Of all sites; one label may come without its axis."""
+    y = np.asarray(y)
+    y = y if np.issubdtype(y.dtype, np.floating) else y.astype(np.float32)
+    if y.shape[:1] == (n,) and (labels is None or len(labels) == 1):
+        y = y[None]
+    own = 0 if y.shape[1:2] == (n,) else len(sites)
+    shape = y.shape[own:]
+    if shape[1:2] != (n,) or any(a not in (1, b) for a, b in zip(y.shape[:own], sites, strict=False)):
+        raise InputError(
+            f"probe: targets {y.shape} must be [labels, examples, …], with {n} examples; axes of sites may lead"
+        )
+    if labels is not None and len(labels) != shape[0]:
+        raise InputError(f"probe: {len(labels)} names of {shape[0]} labels")
+    y = y if own else y.reshape(*[1] * len(sites), *shape)
+    return np.broadcast_to(y, (*sites, *shape)).reshape(-1, *shape)
+
+
+def check_rows(what: str, x: Array, axes: Mapping[str, Sequence[Any]]) -> None:
+    """Raise where a number is not finite or nothing varies; warn of features that are constant."""
+    sound, constant = map(np.asarray, look(x))
+    if not sound.all():
+        site = int(np.flatnonzero(~sound)[0])
+        row, *_ = np.argwhere(~np.isfinite(np.asarray(x[site])))[0]
+        raise InputError(f"probe: {what} has a number that is not finite, in example {row} at {site_name(site, axes)}")
+    dead = np.flatnonzero(constant.all(-1))
+    if len(dead):
+        raise InputError(
+            f"probe: {what} is the same for all examples at {named(dead, axes)}; is the site read where it is alive?"
+        )
+    some = np.flatnonzero(constant.any(-1))
+    if len(some):
+        counts = constant[some[0]].sum()
+        warnings.warn(
+            f"probe: {counts} of {constant.shape[-1]} features of {what} are constant at {named(some, axes)}",
+            stacklevel=5,
+        )
+
+
+@jax.jit
+def look(x: Float[Array, "R B ..."]) -> tuple[Bool[Array, " R"], Bool[Array, "R D"]]:
+    """Whether all is finite, and which features are constant, by site."""
+    over = tuple(range(1, x.ndim - 1))
+    return jnp.isfinite(x).all((*over, x.ndim - 1)), x.max(over) == x.min(over)
+
+
+def check_targets(y: np.ndarray, w: np.ndarray, names: Sequence[str], axes: Mapping[str, Sequence[Any]]) -> None:
+    """Raise where a target that counts is not finite."""
+    bad = ~np.isfinite(y).reshape(*y.shape[:3], -1).all(-1) & (np.broadcast_to(w, y.shape[1:3]) > 0)
+    if bad.any():
+        site, label, row = np.argwhere(bad)[0]
+        raise InputError(
+            f"probe: {names[label]!r} of example {row} is not finite ({site_name(site, axes)}); weight 0 leaves it out"
+        )
+
+
+def check_classes(
+    probe: Probe,
+    y: np.ndarray,
+    w: np.ndarray,
+    splits: Splits,
+    names: Sequence[str],
+    axes: Mapping[str, Sequence[Any]],
+) -> None:
+    """Raise where a label has one class only, or where a fit sees too few examples of one."""
+    distinct = y if (y != y[:1]).any() else y[:1]
+    for site, of_site in enumerate(distinct):
+        for label, own in enumerate(of_site):
+            n_classes, which = probe.target.classes(own)
+            counted = np.broadcast_to(w, y.shape[1:3])[label] > 0
+            where = f"{names[label]!r}" + (f" at {site_name(site, axes)}" if len(distinct) > 1 else "")
+            for fold in splits.fold:
+                seen = counted & (fold < splits.n_folds)
+                counts = np.bincount(which[seen], minlength=n_classes)
+                if (counts > 0).sum() < 2:
+                    raise InputError(f"probe: {where} has one class only in the {seen.sum()} examples to be fitted on")
+                rare = int(np.where(counts > 0, counts, seen.sum()).argmin())
+                if counts[rare] < splits.n_folds:
+                    raise InputError(
+                        f"probe: {where} has {counts[rare]} examples of class {rare}, fewer than its {splits.n_folds} folds; "
+                        "take fewer folds, or `strata`"
+                    )
+
+
+def site_name(site: int | np.integer, axes: Mapping[str, Sequence[Any]]) -> str:
+    """Such as "layer 3, position 7"."""
+    if not axes:
+        return "the only site"
+    place = np.unravel_index(site, tuple(map(len, axes.values())))
+    return ", ".join(f"{axis} {names[i]}" for (axis, names), i in zip(axes.items(), place, strict=True))
+
+
+def named(sites: Int[np.ndarray, " n"], axes: Mapping[str, Sequence[Any]]) -> str:
+    """The first of some sites, and how many more."""
+    more = len(sites) - NAMED
+    return "; ".join(site_name(int(site), axes) for site in sites[:NAMED]) + (f" and {more} more" if more > 0 else "")

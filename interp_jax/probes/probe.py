@@ -1,0 +1,66 @@
+"""What a probe is: two functions and what its targets mean. A new probe is a file with these, and nothing else.
+
+    params = fit(key, x, y, w, hypers)         x [B D] (or [B P D]), y [B] (or [B C]), w [B] ≥ 0, where 0 leaves an example out
+    scores = predict(params, x)                [B] (or [B C]): what `target` measures against y
+
+`hypers` is a NamedTuple of traced scalars; what is static is a keyword argument, bound by `functools.partial`. Folds, balanced
+classes, bootstraps and controls are all a w or a y, so `engine.py` batches any probe over them. `fit` must take any D >= 1: one
+control has a single column. An iterative fit says how it ended in a field `convergence` of its params.
+
+A probe that asks of the data only its first two moments has `from_moments(moments, hypers) -> params` too: then the engine adds
+up the moments of folds once for all targets and hypers, and `fit` is `from_moments` of the moments of (x, y, w). An iterative
+probe may have `prepare(x, hypers)`, which neither targets nor weights enter: its result is given to `fit` as `prepared`, and
+targets are fitted one after another, as some take many more steps than others.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Bool, Float, Int
+
+Fit = Callable[..., Any]
+Predict = Callable[[Any, Array], Array]
+
+
+class Convergence(NamedTuple):
+    """How an iterative fit ended.
+
+    Attributes:
+      gradient: the largest entry of the mean gradient of an example that is left.
+      steps: how many were taken.
+      converged: whether the tolerance was met.
+    """
+
+    gradient: Float[Array, "..."]
+    steps: Int[Array, "..."]
+    converged: Bool[Array, "..."]
+
+
+class Target(NamedTuple):
+    """What targets mean.
+
+    Attributes:
+      measure: (scores, y, w) -> a NamedTuple of scalars, nan where one has no meaning. By the first, where larger is better,
+        regularisations are chosen.
+      each: (scores, y) -> a NamedTuple of [B]; its weighted means are the measures of these names. None where there are none.
+      classes: y -> how many classes it must have examples of, and which each example is of; None where there are no classes.
+    """
+
+    measure: Callable[[Array, Array, Array], Any]
+    each: Callable[[Array, Array], Any] | None = None
+    classes: Callable[[Any], Any] | None = None
+
+
+class Probe(NamedTuple):
+    """See the module."""
+
+    fit: Fit
+    predict: Predict
+    target: Target
+    from_moments: Callable[[Any, Any], Any] | None = None
+    prepare: Callable[[Array, Any], Any] | None = None
+
+
+def convergence_of(params: Any) -> Convergence | None:
+    """How the fit ended; None of a closed form."""
+    return getattr(params, "convergence", None)

@@ -1,0 +1,193 @@
+"""Use, not presence: how a behaviour changes where what a probe reads is taken out ("amnesic probing", Elazar et al. 2021).
+
+    effect_i  = m_i(clean) - m_i(erased)                     m the behaviour of example i: any number made of the model's logits
+    control_i = mean over R random subspaces of equal rank of m_i(clean) - m_i(that one erased)
+    excess_i  = effect_i - control_i
+
+A model relies on a subspace where taking it out changes what it does by more than taking out a random one of equal rank does. A
+concept that can be read but is not used has an excess of 0, however good its probe is.
+
+Intervals. Effects: Student's, over examples. The excess varies with the examples and with the subspaces drawn,
+
+    s² = var_i(excess_i) / B + var_r(mean_i of effect_ir) / R          degrees of freedom by Satterthwaite 1946
+
+p is the permutation test's: (1 + how many of the R change the behaviour as much or more, either way) / (R + 1).
+
+Erasers, layers and data are arrays: no edit, all subspaces × layers and their controls are members of one compiled program.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from interp_jax import taps
+from interp_jax.errors import InputError
+from interp_jax.probes.erasure.eraser import Eraser, edit_of
+from interp_jax.train.population import pad_members, population
+
+Behaviour = Callable[..., Float[Array, " B"]]  # of arguments, with taps inside
+LEAST_DRAWS = 2
+
+
+class MeanInterval(NamedTuple):
+    """A mean and an interval that covers it."""
+
+    mean: Float[np.ndarray, "*S"]
+    low: Float[np.ndarray, "*S"]
+    high: Float[np.ndarray, "*S"]
+
+
+class Measured(NamedTuple):
+    """The behaviour of every example: clean, with each subspace erased, with each control of it erased."""
+
+    clean: Float[np.ndarray, " B"]
+    erased: Float[np.ndarray, "S B"]
+    control: Float[np.ndarray, "R S B"]
+
+
+class Reliance(NamedTuple):
+    """See the module.
+
+    Attributes:
+      clean: the mean behaviour.
+      effect, control, excess: of subspaces.
+      p: of subspaces.
+      draws: R.
+    """
+
+    clean: float
+    effect: MeanInterval
+    control: MeanInterval
+    excess: MeanInterval
+    p: Float[np.ndarray, " S"]
+    draws: int
+
+
+def measured(
+    behaviour: Behaviour,
+    args: tuple[Any, ...],
+    site: str,
+    erasers: Eraser,
+    controls: Eraser,
+    layers: Int[np.ndarray, " S"] | None = None,
+    where: Any = None,
+    batch: int = 1,
+    devices: list[jax.Device] | None = None,
+) -> Measured:
+    """The behaviour under all erasers and their controls.
+
+    Args:
+      behaviour: of `args`, one number for each example; taps `site` once.
+      args: parameters and data, read by all members.
+      site: where.
+      erasers: with a leading axis of subspaces S. `interchanged` ones put in what another example has.
+      controls: what others read and write, with an axis of draws R before S, as `linear.random_like(erasers, seed, R)` makes
+        them; centres are those of `erasers`.
+      layers: of each subspace. None: erasers have an axis of layers after S, and all are edited; or the site has no layers.
+      where: mask of examples and positions that are edited, as `Edit.where` takes it at one layer.
+      batch: members that a device computes at once.
+      devices: as for `population`.
+
+    Raises:
+      InputError: shapes that do not go together; a behaviour that is not finite.
+    """
+    n, draws = len(erasers.read), len(controls.read)
+    if controls.read.shape[1:] != erasers.read.shape:
+        raise InputError(f"controls have read {controls.read.shape}; expected [R, *{erasers.read.shape}]")
+    if layers is not None and np.shape(layers) != (n,):
+        raise InputError(f"{n} subspaces, but layers of shape {np.shape(layers)}")
+    number = np.int32(np.tile(np.arange(n), draws + 1))
+    own = (np.float32(np.concatenate([a[None], b])) for a, b in zip(erasers[1:], controls[1:], strict=True))
+    read, write = (a.reshape(len(number), *a.shape[2:]) for a in own)
+    with_clean = lambda a: np.concatenate([np.zeros_like(a[:1]), a])
+    at = None if layers is None else with_clean(np.int32(layers)[number])
+    members = Member(with_clean(number), with_clean(read), with_clean(write), at)
+    devices = jax.devices() if devices is None else devices
+    run = population(partial(under, behaviour, site), batch, devices)
+    shared = (jnp.asarray(erasers.centre, jnp.float32), where, args)
+    values = np.asarray(run(pad_members(members, len(devices)), shared))[: len(number) + 1]
+    if len(wrong := np.argwhere(~np.isfinite(values))):
+        cell, example = (int(i) for i in wrong[0])
+        which = f"of subspace {(cell - 1) % n}" + " (control)" * (cell > n) if cell else "without an edit"
+        raise InputError(f"the behaviour {which} is {values[cell, example]} on example {example}")
+    return Measured(values[0], values[1 : n + 1], values[n + 1 :].reshape(draws, n, -1))
+
+
+class Member(NamedTuple):
+    """One edit: which subspace's centre it has, what it reads and writes, and its layer."""
+
+    number: Int[Array | np.ndarray, "..."]
+    read: Float[Array | np.ndarray, "..."]
+    write: Float[Array | np.ndarray, "..."]
+    layer: Int[Array | np.ndarray, "..."] | None
+
+
+def under(
+    behaviour: Behaviour, site: str, member: Member, shared: tuple[Array, Any, tuple[Any, ...]]
+) -> Float[Array, " B"]:
+    """The behaviour under one edit."""
+    centres, where, args = shared
+    if where is not None and member.layer is None and member.read.ndim > 2:
+        where = jnp.broadcast_to(where, (len(member.read), *jnp.shape(where)))  # one for each layer
+    edit = edit_of(Eraser(centres[member.number], member.read, member.write), member.layer, where)
+    return taps.edit(behaviour)({site: edit}, *args)
+
+
+def reliance(found: Measured, level: float = 0.95) -> Reliance:
+    """Effects, controls, and what the first have beyond the second.
+
+    Raises:
+      InputError: fewer than two examples or draws; a level outside (0, 1).
+    """
+    effect, control = found.clean - found.erased, found.clean - found.control
+    draws, _, n = control.shape
+    if n < 2 or draws < LEAST_DRAWS:
+        raise InputError(f"reliance over {n} example(s) and {draws} random subspace(s): give at least 2 of each")
+    if not 0 < level < 1:
+        raise InputError(f"level = {level}: must lie between 0 and 1")
+    of_draws, of_examples = control.mean(-1), control.mean(0)
+    as_large = (np.abs(of_draws) >= np.abs(effect.mean(-1))).sum(0)
+    return Reliance(
+        float(found.clean.mean()),
+        over_examples(effect, level),
+        over_both(of_examples, of_draws, level),
+        over_both(effect - of_examples, of_draws, level),
+        (1 + as_large) / (1 + draws),
+        draws,
+    )
+
+
+def over_examples(effects: Float[np.ndarray, "S B"], level: float) -> MeanInterval:
+    """Student's interval."""
+    n = effects.shape[-1]
+    return around(effects.mean(-1), effects.var(-1, ddof=1) / n, np.asarray(n - 1.0), level)
+
+
+def over_both(examples: Float[np.ndarray, "S B"], draws: Float[np.ndarray, "R S"], level: float) -> MeanInterval:
+    """The interval of a mean that varies with examples and with draws; see the module."""
+    n, m = examples.shape[-1], len(draws)
+    parts = np.stack([examples.var(-1, ddof=1) / n, draws.var(0, ddof=1) / m])
+    fourth = parts[0] ** 2 / (n - 1) + parts[1] ** 2 / (m - 1)
+    freedom = np.divide(parts.sum(0) ** 2, fourth, out=np.full(fourth.shape, n + m - 2.0), where=fourth > 0)
+    return around(examples.mean(-1), parts.sum(0), freedom, level)
+
+
+def around(mean: np.ndarray, variance: np.ndarray, freedom: np.ndarray, level: float) -> MeanInterval:
+    """Mean ± Student's quantile × root of the variance."""
+    import scipy.special  # takes a moment, which whoever needs no intervals need not wait for
+
+    reach = scipy.special.stdtrit(freedom, (1 + level) / 2) * np.sqrt(variance)
+    return MeanInterval(mean, mean - reach, mean + reach)
+
+
+def relied_on(found: Reliance, alpha: float = 0.05) -> Bool[np.ndarray, " S"]:
+    """Whether the behaviour is worse without the subspace than without random ones: p ≤ α, and the excess above 0.
+
+    Needs at least 1/α - 1 draws; with fewer no p can be so small.
+    """
+    return (found.p <= alpha) & (found.excess.low > 0)

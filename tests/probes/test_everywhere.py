@@ -1,0 +1,204 @@
+"""The engine against loops by hand in NumPy: fits of every split, choices of nested ones, controls, weights, devices."""
+
+import itertools
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from interp_jax.errors import InputError
+from interp_jax.probes import logistic, ridge
+from interp_jax.probes.everywhere import Examples, balanced, everywhere
+from interp_jax.probes.linear import Linear, predict
+from interp_jax.probes.probe import Probe
+from interp_jax.probes.splits import cross_validation, held_out
+from interp_jax.probes.targets import REAL
+
+RNG = np.random.default_rng(0)
+B, D, PENALTIES = 60, 3, np.array([0.1, 10.0, 1000.0])
+X = RNG.normal(size=(2, 2, B, D)).astype(np.float32) + 2
+Y = np.stack([X[0, 0, :, 0] + 0.3 * RNG.normal(size=B), X[1, 1, :, 1] - X[1, 1, :, 2]])
+TYPES = RNG.integers(0, 7, B)
+UNTRAINED = RNG.normal(size=X.shape).astype(np.float32)
+ELSEWHERE = np.arange(B) >= 50
+AXES = {"layer": (0, 1), "position": ("first", "last")}
+
+
+def least_squares(x, y, w, penalty):
+    rows = np.r_[np.sqrt(w)[:, None] * np.c_[x, np.ones(len(x))], np.sqrt(penalty) * np.eye(D, D + 1)]
+    return np.linalg.lstsq(rows, np.r_[np.sqrt(w) * y, np.zeros(D)], rcond=None)[0]
+
+
+def r2(z, y):
+    return 1 - np.square(z - y).sum() / np.square(y - y.mean()).sum()
+
+
+@pytest.fixture(scope="module")
+def plain():
+    splits = cross_validation(B, 3, elsewhere=ELSEWHERE, seeds=2)
+    examples = Examples(X, Y, types=TYPES, untrained=UNTRAINED)
+    return everywhere(ridge.PROBE, examples, splits, ridge.Hypers(PENALTIES), axes=AXES, labels=("a", "b"))
+
+
+def by_hand(x, y, fold, penalty, n_folds=3):
+    """R² by fold, and scores by example; those of no fold by the fit of all folds."""
+    scores, measures = np.full(len(y), np.nan), []
+    for f in range(n_folds + 1):
+        w = ((fold != f) & (fold < n_folds)).astype(float)
+        z = np.c_[x, np.ones(len(x))] @ least_squares(x, y, w, penalty)
+        scores[fold == f] = z[fold == f]
+        measures.append(r2(z[fold == f], y[fold == f]))
+    sizes = np.bincount(fold)[:n_folds]
+    return np.average(measures[:-1], weights=sizes), measures[-1], scores
+
+
+def test_names_and_shapes(plain):
+    assert list(plain.axes) == ["layer", "position", "seed", "label", "control", "hyper"]
+    assert plain.axes["control"] == ("true", "shuffled", "types", "direction", "untrained")
+    assert plain.measures.r2.shape == tuple(map(len, plain.axes.values())) == (2, 2, 2, 2, 5, 3)
+    assert plain.scores.shape == (2, 2, 2, 2, 5, 3, B) and plain.params.weights.shape == (2, 2, 2, 2, 3, D)
+    assert plain.unconverged() == [] and (plain.chosen == -1).all()
+
+
+@pytest.mark.parametrize("control", ["true", "shuffled", "types", "untrained"])
+def test_every_member_is_the_fit_that_a_loop_makes(plain, control):
+    targets = plain.targets(control)
+    x = UNTRAINED if control == "untrained" else X
+    k = plain.control(control)
+    for i, j, seed, label in itertools.product(range(2), repeat=4):
+        for h, penalty in enumerate(PENALTIES):
+            y = targets[i, j, seed, label]
+            inside, outside, scores = by_hand(x[i, j], y, plain.splits.fold[seed], penalty)
+            np.testing.assert_allclose(plain.measures.r2[i, j, seed, label, k, h], inside, atol=1e-3)
+            np.testing.assert_allclose(plain.elsewhere.r2[i, j, seed, label, k, h], outside, atol=2e-3)
+            np.testing.assert_allclose(plain.scores[i, j, seed, label, k, h], scores, atol=1e-3)
+
+
+def test_a_random_direction_says_as_much_as_one_column(plain):
+    """The scores are linear in one direction of x, of each fold its own line, and the same direction for all labels."""
+    fold, k = plain.splits.fold[0], plain.control("direction")
+    rows = np.c_[X[0, 0], np.ones(B)][fold == 0]
+    lines = [np.linalg.lstsq(rows, plain.scores[0, 0, 0, c, k, 0, fold == 0], rcond=None)[0][:D] for c in range(2)]
+    one, other = (line / np.linalg.norm(line) for line in lines)
+    np.testing.assert_allclose(abs(one @ other), 1, atol=1e-4)
+
+
+def test_controls_have_the_targets_that_they_should(plain):
+    shuffled, typed = plain.targets("shuffled"), plain.targets("types")
+    for seed in range(2):
+        for part in (ELSEWHERE, ~ELSEWHERE):
+            np.testing.assert_array_equal(np.sort(shuffled[0, 0, seed, 0, part]), np.sort(np.float32(Y[0, part])))
+        for kind in np.unique(TYPES):
+            assert len(set(typed[0, 0, seed, 0, kind == TYPES])) == 1
+    assert (shuffled[0, 0, 0] != shuffled[0, 0, 1]).any() and len(set(typed[0, 0, 0, 0])) > 3
+    np.testing.assert_allclose(plain.selectivity(), plain.measure("r2") - plain.measure("r2", "types"))
+
+
+def test_params_are_of_the_fit_of_all_folds(plain):
+    want = least_squares(X[1, 0], Y[1], (~ELSEWHERE).astype(float), PENALTIES[1])
+    np.testing.assert_allclose(plain.params.weights[1, 0, 0, 1, 1], want[:D], atol=1e-4)
+    np.testing.assert_allclose(plain.params.bias[1, 0, 1, 1, 1], want[D], atol=1e-4)
+
+
+def test_nested_splits_choose_without_seeing_what_they_are_scored_on():
+    splits = cross_validation(B, 3, elsewhere=ELSEWHERE, nested=True)
+    fold = splits.fold[0]
+    got = everywhere(ridge.PROBE, Examples(X[0, 0], Y[0]), splits, ridge.Hypers(PENALTIES))
+    assert got.measures.r2.shape == (1, 1, 4 - 1, 1)
+    for k, control in enumerate(("true", "shuffled")):
+        y = got.targets(control)[0, 0]
+        merit = lambda out, on, p, y=y: r2(
+            (np.c_[X[0, 0], np.ones(B)] @ least_squares(X[0, 0], y, (~np.isin(fold, [*out, 3])).astype(float), p))[
+                fold == on
+            ],
+            y[fold == on],
+        )
+        for f in range(3):
+            others = [g for g in range(3) if g != f]
+            inner = [np.mean([merit((f, g), g, p) for g in others]) for p in PENALTIES]
+            assert got.chosen[0, 0, k, f] == np.argmax(inner)
+        chosen = got.chosen[0, 0, k]
+        want = np.average([merit((f,), f, PENALTIES[chosen[f]]) for f in range(3)], weights=np.bincount(fold)[:3])
+        np.testing.assert_allclose(got.measures.r2[0, 0, k, 0], want, atol=1e-3)
+        whole = [np.average([merit((f,), f, p) for f in range(3)], weights=np.bincount(fold)[:3]) for p in PENALTIES]
+        assert chosen[3] == np.argmax(whole)
+    want = least_squares(X[0, 0], Y[0], (fold < 3).astype(float), PENALTIES[got.chosen[0, 0, 0, 3]])
+    np.testing.assert_allclose(got.params.weights[0, 0, 0], want[:D], atol=1e-4)
+
+
+def test_a_probe_of_forty_lines_goes_through_rows_and_agrees_with_the_one_from_moments():
+    """The same ridge without `from_moments`; labels with weights of their own; two devices; few splits at once."""
+    rows = ridge.PROBE._replace(from_moments=None)
+    splits = cross_validation(B, 3)
+    w = np.stack([RNG.integers(0, 2, B), np.ones(B)]).astype(float)
+    run = lambda probe, w, **more: everywhere(
+        probe, Examples(X, Y, w), splits, ridge.Hypers(PENALTIES), axes=AXES, **more
+    )
+    ones = np.ones((2, B))
+    by_rows = run(rows, ones, splits_at_once=2)
+    np.testing.assert_allclose(by_rows.scores, run(ridge.PROBE, None).scores, atol=1e-3)
+    spread = run(ridge.PROBE, w, devices=jax.devices()[:2])
+    fold = splits.fold[0]
+    for label, f in itertools.product(range(2), range(3)):
+        want = least_squares(X[1, 0], Y[label], w[label] * (fold != f), PENALTIES[0])
+        z = np.c_[X[1, 0], np.ones(B)] @ want
+        np.testing.assert_allclose(spread.scores[1, 0, 0, label, 0, 0, fold == f], z[fold == f], atol=1e-3)
+
+
+def test_iterative_fits_say_where_they_did_not_converge():
+    """One step for all; balanced weights are those of repeated examples; bits of a coin that nobody can see."""
+    y = (X[0, 0, :, 0] > 2.5).astype(float)
+    splits = cross_validation(B, 2, strata=y)
+    probe = logistic.PROBE._replace(fit=partial(logistic.fit, most_steps=1))
+    short = everywhere(probe, Examples(X, y), splits, logistic.Hypers(1e-3), axes=AXES, labels=["above"])
+    lines = short.unconverged()
+    assert any(
+        line.startswith("layer 0, position first, seed 0, label above, control true, hyper 0: 3 of 3")
+        for line in lines
+    )
+    full = everywhere(logistic.PROBE, Examples(X[0, 0], y), splits, logistic.Hypers(1.0), weigh=balanced)
+    assert full.unconverged() == [] and full.convergence.steps.shape == (1, 1, 3, 1, 3)
+    w = np.asarray(balanced(jnp.float32(y), jnp.ones(B)))
+    np.testing.assert_allclose([w[y == 1].sum(), w[y == 0].sum()], B / 2, rtol=1e-5)
+    want = logistic.fit(None, jnp.array(X[0, 0]), jnp.float32(y), jnp.array(w), logistic.Hypers(1.0))
+    np.testing.assert_allclose(full.params.weights[0, 0, 0], want.weights, atol=1e-4)
+    assert full.measure("accuracy").item() > 0.85 and full.difference("accuracy").low.item() > 0.1
+    each = full.each("accuracy")
+    np.testing.assert_allclose(full.interval("accuracy").mean, each.mean(-1))
+    right = (full.scores[0, 0, 0, 0] > 0) == (y > 0)
+    np.testing.assert_array_equal(each[0, 0, 0], right)
+
+
+class Means(NamedTuple):
+    """A probe of rows at positions: what is read is the mean over them."""
+
+    scale: float = 1.0
+
+
+def test_positions_may_be_kept_and_targets_may_be_of_sites():
+    """x [S B P D]; y of each site its own; one split that is given."""
+    x, y = X.transpose(1, 2, 0, 3), np.stack([X[0, 0, :, :1].T, X[1, 1, :, 1:2].T])
+
+    def fit(key, x, y, w, hypers):
+        return ridge.fit(key, x.mean(1) * hypers.scale, y, w, ridge.Hypers(1e-3))
+
+    probe = Probe(fit, lambda params, x: predict(Linear(*params[:2]), x.mean(1)), REAL)
+    got = everywhere(probe, Examples(x, y), held_out(np.arange(B) >= 40), Means(), axes={"position": (0, 1)})
+    assert got.scores.shape == (2, 1, 1, 3, 1, B) and np.isnan(got.scores[..., :40]).all()
+    for site in range(2):
+        want = least_squares(x[site].mean(1), y[site, 0], (np.arange(B) < 40).astype(float), 1e-3)
+        z = np.c_[x[site].mean(1), np.ones(B)] @ want
+        np.testing.assert_allclose(got.scores[site, 0, 0, 0, 0, 40:], z[40:], atol=1e-3)
+        np.testing.assert_allclose(got.measures.r2[site, 0, 0, 0, 0], r2(z[40:], y[site, 0, 40:]), atol=1e-3)
+
+
+def test_what_there_is_not_is_named(plain):
+    with pytest.raises(InputError, match="no measure 'accuracy'.*r2"):
+        plain.measure("accuracy")
+    with pytest.raises(InputError, match="no control 'shufled'; did you mean 'shuffled'"):
+        plain.measure("r2", "shufled")
+    with pytest.raises(InputError, match="'r2' is no mean over examples; known: error"):
+        plain.interval("r2")

@@ -1,0 +1,115 @@
+"""What a planted model uses has its effect, what can only be read has none, and intervals cover."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from interp_jax import taps
+from interp_jax.errors import InputError
+from interp_jax.probes.erasure.eraser import Eraser, interchanged, stacked
+from interp_jax.probes.erasure.linear import projection, random_like
+from interp_jax.probes.reliance import Measured, measured, reliance, relied_on
+
+D, B, L = 24, 40, 3
+RNG = np.random.default_rng(0)
+BASIS = np.linalg.qr(RNG.normal(size=(D, D)))[0]
+USED, UNUSED = BASIS[:, :1].T, BASIS[:, 1:2].T
+SIGN = np.sign(RNG.normal(size=B))
+X = np.float32(SIGN[:, None] * (4 * USED + 4 * UNUSED) + RNG.normal(size=(B, D)))
+
+
+def layer(x, scale):
+    return taps.tap(x * scale, "blocks.resid_post"), None
+
+
+def behaviour(params, data):
+    """The used direction's number with the example's sign: both directions tell the sign alike."""
+    x, sign = data
+    x = taps.scan(layer, x, params)[0]
+    return (x @ jnp.float32(USED[0])) * sign
+
+
+ARGS = (jnp.array([1.0, 2.0, 0.5]), (jnp.array(X), jnp.float32(SIGN)))
+TWO = stacked([projection(USED), projection(UNUSED)])
+CLEAN = X @ USED[0] * SIGN
+
+
+def test_what_is_used_is_told_from_what_is_only_there(compilations):
+    controls = random_like(TWO, seed=0, n=39)
+    with compilations() as names:
+        found = measured(behaviour, ARGS, "blocks.resid_post", TWO, controls, np.array([1, 2]), batch=8)
+    assert names.count("on_device") == 1
+    np.testing.assert_allclose(found.clean, CLEAN, rtol=1e-5)
+    np.testing.assert_allclose(found.erased[0], 0, atol=1e-5)
+    np.testing.assert_allclose(found.erased[1], CLEAN, rtol=1e-4, atol=1e-5)
+    v = np.asarray(controls.write)[5, 0, 0]
+    np.testing.assert_allclose(found.control[5, 0], (X - np.outer(X @ v, v)) @ USED[0] * SIGN, rtol=1e-3, atol=1e-4)
+    got = reliance(found)
+    assert relied_on(got).tolist() == [True, False] and got.draws == 39
+    np.testing.assert_allclose(got.effect.mean, [CLEAN.mean(), 0], atol=1e-5)
+    assert got.p[0] == 1 / 40 and got.p[1] == 1.0 and got.excess.high[1] < got.excess.low[0]
+
+
+def test_all_layers_and_a_mask():
+    shape = lambda e: Eraser(*(np.stack([leaf] * L, 1) for leaf in e))
+    controls = shape(random_like(TWO, 0, 2))
+    controls = Eraser(*(np.swapaxes(leaf, 1, 2) for leaf in controls))
+    where = (np.arange(B) < 10)[:, None]
+    found = measured(behaviour, ARGS, "blocks.resid_post", shape(TWO), controls, where=where)
+    np.testing.assert_allclose(found.erased[0, :10], 0, atol=1e-5)
+    np.testing.assert_allclose(found.erased[0, 10:], CLEAN[10:], rtol=1e-5)
+
+
+def test_an_interchange_carries_the_source_over():
+    order = RNG.permutation(B)
+    source = Eraser(np.stack([X[order]] * 2), *TWO[1:])
+    assert source.centre.shape == interchanged(TWO, source.centre).centre.shape
+    controls = random_like(source, 0, 2)
+    found = measured(behaviour, ARGS, "blocks.resid_post", source, controls, np.array([0, 0]))
+    np.testing.assert_allclose(found.erased[0], X[order] @ USED[0] * SIGN, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.erased[1], CLEAN, rtol=1e-4, atol=1e-5)
+
+
+def test_intervals_cover_over_2000_seeds():
+    """Examples, draws and both vary; the true excess is 0.3, of which an exact binomial test must not reject 95%."""
+    rng, n_seeds = np.random.default_rng(1), 2000
+    clean = np.zeros(30)
+    hits, of_effects = 0, 0
+    for _ in range(n_seeds):
+        example = rng.normal(size=30)
+        effect = 0.8 + example + rng.normal(size=30)
+        control = 0.5 + 0.6 * rng.normal(size=(12, 1)) + 0.5 * example + 0.5 * rng.normal(size=(12, 30))
+        got = reliance(Measured(clean, -effect[None], -control[:, None]))
+        hits += got.excess.low[0] <= 0.3 <= got.excess.high[0]
+        of_effects += got.effect.low[0] <= 0.8 <= got.effect.high[0]
+    for count in (hits, of_effects):
+        assert scipy.stats.binomtest(count, n_seeds, 0.95).pvalue > 1e-3, count / n_seeds
+
+
+def test_p_is_uniform_where_the_subspace_is_random_itself():
+    rng = np.random.default_rng(2)
+    p = []
+    for _ in range(500):
+        draws = rng.normal(size=(20, 1, 1)) + 0.3 * rng.normal(size=(20, 1, 25))
+        p.append(reliance(Measured(np.zeros(25), draws[0], draws[1:])).p[0])
+    assert scipy.stats.kstest(np.array(p) - rng.uniform(0, 0.05, 500), "uniform").pvalue > 1e-3
+    assert np.mean(np.array(p) <= 0.05) < 0.09
+
+
+def test_what_cannot_be_is_refused():
+    controls = random_like(TWO, 0, 2)
+    run = lambda *args, **more: measured(behaviour, ARGS, "blocks.resid_post", *args, **more)
+    with pytest.raises(InputError, match="controls have read"):
+        run(TWO, Eraser(*(leaf[:, :1] for leaf in controls)), np.array([0, 0]))
+    with pytest.raises(InputError, match="2 subspaces, but layers of shape"):
+        run(TWO, controls, np.array([0]))
+    bad = TWO._replace(centre=np.where(np.arange(2)[:, None] == 1, np.nan, TWO.centre))
+    with pytest.raises(InputError, match="the behaviour of subspace 1 is nan on example 0"):
+        run(bad, controls, np.array([0, 0]))
+    with pytest.raises(InputError, match="1 random subspace"):
+        reliance(Measured(np.zeros(4), np.zeros((1, 4)), np.zeros((1, 1, 4))))
+    with pytest.raises(InputError, match="level"):
+        reliance(Measured(np.zeros(4), np.zeros((1, 4)), np.zeros((2, 1, 4))), 95.0)
+    with pytest.raises(taps.TapError, match="did you mean 'blocks.resid_post'"):
+        measured(behaviour, ARGS, "blocks.resid_pots", TWO, controls, np.array([0, 0]))
