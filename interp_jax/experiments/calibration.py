@@ -25,6 +25,8 @@ MODULES = (
     "interp_jax.experiments.alignment.calibration",
     "interp_jax.experiments.known_features.calibration",
     "interp_jax.experiments.measures.calibration",
+    "interp_jax.experiments.known_signals.calibration",
+    "interp_jax.experiments.erasure.calibration",
 )
 
 
