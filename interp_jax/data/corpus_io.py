@@ -35,15 +35,23 @@ def load_corpus(cfg: TextConfig, d_vocab: int) -> Corpus:
         raise InputError(
             f"model.d_vocab = {d_vocab}: bytes and an end-of-text token need at least {SMALLEST_VOCABULARY}"
         )
-    source = f"data.dataset = {cfg.dataset}" if cfg.dataset else f"data.path = {cfg.path}"
-    documents = read_dataset(cfg.dataset, cfg.column, cfg.most_bytes) if cfg.dataset else read_documents(cfg.path)
-    documents = [d for d in documents if d.text.strip()]
-    if len(documents) < 2:
-        raise InputError(f"{source}: {'the corpus is empty' if not documents else 'one line is no corpus'}")
+    documents, source = _documents(cfg)
     directory = cache_directory() / "corpora" / _digest(documents, cfg, d_vocab)
     if not (directory / "corpus.json").exists():
         _store(_tokenise(documents, cfg, d_vocab, source), directory)
     return _load(directory, source)
+
+
+def held_out_documents(cfg: TextConfig) -> list[Document]:
+    """The documents of the held-out side, as text.
+
+    Raises:
+      InputError: nothing to read, or no text in it.
+    """
+    cfg.check()
+    documents, _ = _documents(cfg)
+    held_out = is_held_out([d.name for d in documents], cfg.held_out)
+    return [d for d, held in zip(documents, held_out, strict=True) if held]
 
 
 def cache_directory() -> Path:
@@ -61,6 +69,16 @@ def pieces(tokenizer: str, tokens: np.ndarray) -> list[str]:
     """The text of every single token; bytes that are no character alone show as U+FFFD."""
     decoder = Tokenizer.from_str(tokenizer)
     return [decoder.decode([int(t)], skip_special_tokens=False) for t in tokens]
+
+
+def _documents(cfg: TextConfig) -> tuple[list[Document], str]:
+    """All documents that hold text, and where they are from, for people."""
+    source = f"data.dataset = {cfg.dataset}" if cfg.dataset else f"data.path = {cfg.path}"
+    documents = read_dataset(cfg.dataset, cfg.column, cfg.most_bytes) if cfg.dataset else read_documents(cfg.path)
+    documents = [d for d in documents if d.text.strip()]
+    if len(documents) < 2:
+        raise InputError(f"{source}: {'the corpus is empty' if not documents else 'one line is no corpus'}")
+    return documents, source
 
 
 def _digest(documents: list[Document], cfg: TextConfig, d_vocab: int) -> str:

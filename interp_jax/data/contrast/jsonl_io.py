@@ -16,7 +16,7 @@ from interp_jax.data.contrast.pairs import END, Pairs
 from interp_jax.data.contrast.rows import aligned
 from interp_jax.data.contrast.text import Span, TextPair
 from interp_jax.data.contrast.tokens import tokenize
-from interp_jax.data.paths_io import expanded
+from interp_jax.data.paths_io import as_json, expanded, numbered_lines
 from interp_jax.data.tokenizer_io import Tokenizer
 from interp_jax.errors import InputError, nearest
 
@@ -54,13 +54,13 @@ def read_pairs(
       InputError: names file, line and field: not JSON, an unknown or missing field, a value of the wrong kind, a place that is
         not in the text, places that differ between lines, text without a tokenizer; and what `tokenize` refuses.
     """
-    lines = [_line(*numbered) for numbered in _read(expanded(path))]
+    lines = [_line(*numbered) for numbered in numbered_lines(expanded(path))]
     if not lines:
         raise InputError(f"{path}: holds no pair: one JSON object per line, {SHAPES['text']}")
     first = lines[0]
     for line in lines:
         if type(line.clean) is not type(first.clean):
-            raise InputError(f"{line.label}: clean is {_shown(line.clean)}, in {first.label} {_shown(first.clean)}")
+            raise InputError(f"{line.label}: clean is {as_json(line.clean)}, in {first.label} {as_json(first.clean)}")
         if set(line.places) != set(first.places):
             odd = min(set(line.places) ^ set(first.places))
             raise InputError(f"{line.label}: places: {odd!r} is in this line or in {first.label}, and must be in both")
@@ -85,24 +85,13 @@ def _of_ids(lines: list[Line], side: str) -> Pairs:
     return aligned(clean, corrupted, answers, others, places, side=side, labels=labels)
 
 
-def _read(path: Path) -> list[tuple[str, str]]:
-    """Each line that is not blank, and what errors call it."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not text (it is not UTF-8)") from None
-    return [(f"{path}, line {i}", line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
-
-
 def _line(label: str, text: str) -> Line:
     try:
         fields = json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{label}: not JSON ({error.msg} at character {error.pos + 1}): one pair per line") from None
     if not isinstance(fields, dict):
-        raise InputError(f"{label}: is {_shown(fields)}, and must be an object, {SHAPES['text']}")
+        raise InputError(f"{label}: is {as_json(fields)}, and must be an object, {SHAPES['text']}")
     for name in fields:
         if name not in FIELDS:
             raise InputError(f"{label}: unknown field {name!r}: {nearest(name, FIELDS)}")
@@ -111,13 +100,13 @@ def _line(label: str, text: str) -> Line:
             raise InputError(f"{label}: lacks the field {name!r}: give a pair {SHAPES['text']}")
     clean, places = fields["clean"], fields.get("places", {})
     if not isinstance(clean, str) and not _are_ids(clean):
-        raise InputError(f"{label}: clean is {_shown(clean)}, and must be text or a list of token ids")
+        raise InputError(f"{label}: clean is {as_json(clean)}, and must be text or a list of token ids")
     corrupted, is_text = fields["corrupted"], isinstance(clean, str)
     if not (isinstance(corrupted, str) if is_text else _are_ids(corrupted)):
         kind = "text" if is_text else "a list of token ids"
-        raise InputError(f"{label}: corrupted is {_shown(corrupted)}, and must be {kind}, as clean is")
+        raise InputError(f"{label}: corrupted is {as_json(corrupted)}, and must be {kind}, as clean is")
     if not isinstance(places, dict):
-        raise InputError(f"{label}: places is {_shown(places)}, and must be an object of names and places")
+        raise InputError(f"{label}: places is {as_json(places)}, and must be an object of names and places")
     answer, other = (_several(label, name, fields[name], is_text) for name in ("answer", "other"))
     return Line(label, clean, corrupted, answer, other, places)
 
@@ -127,7 +116,7 @@ def _several(label: str, field: str, value: Any, is_text: bool) -> list[Any]:
     several = value if isinstance(value, list) else [value]
     if not (several and all(isinstance(x, str) and x for x in several) if is_text else _are_ids(several)):
         kind = "one word or a list of words" if is_text else "one token id or a list of them"
-        raise InputError(f"{label}: {field} is {_shown(value)}, and must be {kind}, as clean is")
+        raise InputError(f"{label}: {field} is {as_json(value)}, and must be {kind}, as clean is")
     return several
 
 
@@ -141,7 +130,7 @@ def _characters(line: Line, name: str, place: Any) -> Span:
         return found[0]
     if not _is_range(place, len(line.clean)):
         size = f"characters [start, end) of the clean text's {len(line.clean)}"
-        raise InputError(f"{line.label}: places: {name!r} is {_shown(place)}, and must be a word or {size}")
+        raise InputError(f"{line.label}: places: {name!r} is {as_json(place)}, and must be a word or {size}")
     return place[0], place[1]
 
 
@@ -150,7 +139,7 @@ def _index(line: Line, name: str, place: Any) -> int:
     span = place if isinstance(place, list) else [place, place + 1] if _are_ids([place]) else None
     if not _is_range(span, len(line.clean)):
         size = f"an index or [start, end) among the {len(line.clean)} tokens"
-        raise InputError(f"{line.label}: places: {name!r} is {_shown(place)}, and must be {size}")
+        raise InputError(f"{line.label}: places: {name!r} is {as_json(place)}, and must be {size}")
     return span[1] - 1
 
 
@@ -161,9 +150,3 @@ def _are_ids(value: Any) -> bool:
 
 def _is_range(value: Any, size: int) -> bool:
     return _are_ids(value) and len(value) == 2 and value[0] < value[1] <= size
-
-
-def _shown(value: Any) -> str:
-    """A value for people: as JSON, cut where it is long."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else f"{text[:40]}…"

@@ -1,0 +1,82 @@
+"""Variables of the algorithmic tasks: of sequences in which segments repeat, read off the tokens themselves.
+
+    seen before         whether the token has occurred in the row before
+    distance            how far back it occurred last, in classes; none where it never did
+    copied next         whether the token after it is the one that followed it last time: what an induction head can say
+
+They need no text, so any model of ids can be asked for them. Rows are independent: each is a group of its own.
+"""
+
+import numpy as np
+from jaxtyping import Int
+
+from interp_jax.data.contrast.pairs import Pairs, marked
+from interp_jax.data.probing.variables import NONE, Annotated, Variable, bin_names, binned
+from interp_jax.errors import InputError
+
+DISTANCES = (8, 16, 32)
+VARIABLES = {
+    "seen before": Variable(("no", "yes"), "whether the token has occurred in the row before"),
+    "distance": Variable(bin_names(DISTANCES), "how far back the token occurred last"),
+    "copied next": Variable(("no", "yes"), "whether the next token is the one that followed this one last time"),
+}
+
+
+def label_sequences(tokens: Int[np.ndarray, "W P"], source: str) -> Annotated:
+    """Labels of the tokens of each row; the last token has no next one.
+
+    Raises:
+      InputError: nothing ever repeats.
+    """
+    tokens = np.asarray(tokens, np.int32)
+    last = last_occurrence(tokens)
+    seen, column = last >= 0, np.arange(tokens.shape[1])
+    if not seen.any():
+        raise InputError(f"{source}: no token occurs twice in a row, so there is nothing to read")
+    copied = np.full(tokens.shape, NONE, np.int32)
+    followed = np.take_along_axis(tokens, np.minimum(last + 1, tokens.shape[1] - 1), axis=1)
+    following = np.roll(tokens, -1, axis=1)
+    copied[:, :-1] = np.where(seen, followed == following, NONE)[:, :-1]
+    labels = {
+        "seen before": seen.astype(np.int32),
+        "distance": np.where(seen, binned(column - last, DISTANCES), NONE).astype(np.int32),
+        "copied next": copied,
+    }
+    names = tuple(f"row {i}" for i in range(len(tokens)))
+    group = np.arange(len(tokens), dtype=np.int32)
+    positions = np.arange(tokens.shape[1], dtype=np.int32)[None]
+    return Annotated(tokens, positions, labels, VARIABLES, group, names, (), source)
+
+
+def last_occurrence(tokens: Int[np.ndarray, "W P"]) -> Int[np.ndarray, "W P"]:
+    """The column at which each token occurred last before; -1 where it did not."""
+    found = np.full(tokens.shape, NONE, np.int32)
+    for row, before in zip(tokens, found, strict=True):
+        at: dict[int, int] = {}
+        for column, token in enumerate(row.tolist()):
+            before[column] = at.get(token, NONE)
+            at[token] = column
+    return found
+
+
+def label_pairs(pairs: Pairs, place: str, source: str) -> Annotated:
+    """Contrast pairs as a question: which of both sides is it, at a named place? A pair is one group.
+
+    Raises:
+      InputError: no such place.
+    """
+    at = np.asarray(marked(pairs, place))
+    side = np.where(at, 1, NONE).astype(np.int32)
+    tokens = np.concatenate([np.asarray(pairs.clean), np.asarray(pairs.corrupted)]).astype(np.int32)
+    positions = np.asarray(pairs.positions)
+    n = len(at)
+    return Annotated(
+        tokens=tokens,
+        positions=positions if len(positions) == 1 else np.concatenate([positions, positions]),
+        labels={"clean": np.concatenate([side, np.where(at, 0, NONE).astype(np.int32)])},
+        variables={"clean": Variable(("no", "yes"), f"whether the prompt is the clean one, read at {place}")},
+        group=np.tile(np.arange(n, dtype=np.int32), 2),
+        names=tuple(f"pair {i}" for i in range(n)),
+        left_out=(),
+        source=source,
+    )
