@@ -105,8 +105,15 @@ def config_of(run: GrownRun) -> TransformerConfig:
     return run.member.part.model
 
 
-def load_run(run: GrownRun) -> Params:
-    """The parameters at the last step.
+def steps_of(run: GrownRun) -> list[int]:
+    """Steps of which parameters were kept, increasing; the last is the run's number of steps."""
+    chunk = run.place.directory
+    kept = CheckpointStore(chunk.checkpoints, chunk.path.name.removesuffix(".old")).steps()
+    return [step for step in kept if step < run.member.part.steps] + [run.member.part.steps]
+
+
+def load_run(run: GrownRun, step: int | None = None) -> Params:
+    """The parameters at a step, by default at the last one.
 
     Raises:
       InputError: a run that diverged, or a checkpoint that is missing or damaged.
@@ -115,15 +122,17 @@ def load_run(run: GrownRun) -> Params:
         raise InputError(f"{run.name} became non-finite at step {at}: it is no model to look at")
     chunk = run.place.directory
     store = CheckpointStore(chunk.checkpoints, chunk.path.name.removesuffix(".old"))
+    step = run.member.part.steps if step is None else step
     n, cfg = len(run.place.manifest["members"]), config_of(run)
     shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(0), cfg))
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape), x.dtype), shapes)
     try:
-        params = store.load_branch(run.member.part.steps, "params", like)
+        params = store.load_branch(step, "params", like)
     except BadCheckpoint as problem:
+        which = "the last" if step == run.member.part.steps else "a"
         raise InputError(
-            f"{chunk.checkpoints}: the last checkpoint, of step {run.member.part.steps}, cannot be read ({problem}); "
-            "grow the model again with --rerun"
+            f"{chunk.checkpoints}: {which} checkpoint, of step {step}, cannot be read ({problem}); grow the model again with"
+            " --rerun"
         ) from None
     return jax.tree.map(lambda x: x[run.place.index], params)
 

@@ -1,0 +1,34 @@
+"""What can be read off a model's activations, what its controls read, and whether the model uses it, along training.
+
+./launch/local --config configs/grow.py:mlp
+./launch/local --config configs/probing.py --config.model.path=runs/grow-mlp          brackets, indentation, strings, names …
+./launch/local --config configs/probing.py:tiny --config.model.path=runs/grow-tiny    seconds, to see that it works
+./launch/local --config configs/probing.py                the induction circuit built by hand, on sequences that repeat
+    … --config.model.path=~/bert --config.data.path=examples.jsonl       texts, spans and labels of your own
+
+Expect, of the grown model: depth of brackets, strings and comments are read above the embeddings and the untrained twin, and
+erasing them costs more than erasing as many random directions; whether a name was there before is hardly read.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import ml_collections
+
+from interp_jax.experiments.config import compose, variant
+
+TINY: dict[str, Any] = {
+    "data.windows": 48, "reading.rows": 512, "reading.models": 2, "reading.draws": 1, "reading.folds": 3, "reading.bins": 2,
+    "reading.penalties": (1e-2,), "use.windows": 6, "use.draws": 2,
+}  # fmt: skip
+VARIANTS = {"": {}, "tiny": TINY}
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    return compose("interp_jax.experiments.probing", **variant(arg, VARIANTS))
+
+
+def sweep_seeds() -> Iterator[dict[str, Any]]:
+    """Three twins, and three draws of tokens, folds and controls."""
+    for seed in range(3):
+        yield {"seed": seed}

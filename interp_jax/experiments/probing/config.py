@@ -1,0 +1,107 @@
+"""What is asked: which model, which variables of which data, how probes read them, and how use is measured."""
+
+from interp_jax.errors import InputError
+from interp_jax.experiments.subjects.model import Model, check_text
+from interp_jax.parts import hyper, part
+
+MOST_PENALTIES = 64
+
+
+@part
+class Data:
+    """What is labelled.
+
+    Attributes:
+      path: a person's JSONL of texts, spans and labels; "" is the held-out side of the source code that the model was grown on,
+        or that of Python's standard library; for a model of ids, sequences in which segments repeat.
+      windows: of code or sequences, at most.
+      length: tokens of a window; 0 is the model's context, but at most 256.
+      variables: of those that there are, by name; none are all of them.
+    """
+
+    path: str = ""
+    windows: int = 400
+    length: int = 0
+    variables: tuple = ()
+
+    def check(self) -> None:
+        """Raise `InputError` for impossible values."""
+        check_text("data.path", self.path)
+        if self.windows < 2:
+            raise InputError(f"data.windows = {self.windows}: must be at least 2")
+        if self.length < 0 or self.length == 1:
+            raise InputError(f"data.length = {self.length}: must be at least 2, or 0 for the model's own")
+        if not all(isinstance(name, str) for name in self.variables):
+            raise InputError(f"data.variables = {self.variables}: must be names")
+
+
+@part
+class Reading:
+    """How probes read.
+
+    Attributes:
+      sites: in every layer; what layers read first, the embeddings, is always among the places.
+      rows: tokens that are read, drawn of all windows; 0 is all.
+      bins: classes of positions whose scores are told apart.
+      folds: of groups, on each of which probes are tested that have not seen it.
+      penalties: among which the best is chosen for each fit, by a fold that it has not seen; shares of the mean variance.
+      draws: of the labels of the control task.
+      models: checkpoints along training, the last among them; of a published model there is one.
+      at_once: windows that are run at once.
+    """
+
+    sites: tuple = ("blocks.resid_post",)
+    rows: int = 8_192
+    bins: int = 4
+    folds: int = 4
+    penalties: tuple = (1e-3, 1e-2, 1e-1)
+    draws: int = 2
+    models: int = 10
+    at_once: int = 16
+
+    def check(self) -> None:
+        """Raise `InputError` for impossible values."""
+        for name, least in (("rows", 0), ("bins", 1), ("folds", 3), ("draws", 1), ("models", 1), ("at_once", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"reading.{name} = {getattr(self, name)}: must be at least {least}")
+        if not self.sites or not all(isinstance(site, str) for site in self.sites):
+            raise InputError(f"reading.sites = {self.sites}: must be names of sites")
+        if not 0 < len(self.penalties) <= MOST_PENALTIES or not all(p > 0 for p in self.penalties):
+            raise InputError(f"reading.penalties = {self.penalties}: must be 1 to {MOST_PENALTIES} numbers above 0")
+
+
+@part
+class Use:
+    """How use is measured: what a probe reads is erased from the stream, and the model's loss is measured again.
+
+    Attributes:
+      windows: on which.
+      draws: random subspaces of equal rank, the control.
+    """
+
+    windows: int = 24
+    draws: int = 3
+
+    def check(self) -> None:
+        """Raise `InputError` for impossible values."""
+        if self.windows < 2 or self.draws < 2:
+            raise InputError(f"use.windows = {self.windows} and use.draws = {self.draws}: must be at least 2")
+
+
+@part
+class Config:
+    """One model and its probes. The seed is that of the untrained twin and of everything that is drawn."""
+
+    seed: int = hyper(0)
+    steps: int = 1
+    model: Model = Model()
+    data: Data = Data()
+    reading: Reading = Reading()
+    use: Use = Use()
+
+    def check(self) -> None:
+        """Raise `InputError` for impossible values."""
+        if self.steps != 1:
+            raise InputError(f"steps = {self.steps}: nothing is trained, so there is one step, which does nothing")
+        for section in (self.model, self.data, self.reading, self.use):
+            section.check()

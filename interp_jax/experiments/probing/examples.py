@@ -1,0 +1,89 @@
+"""What is labelled for a model: a person's examples, source code by Python's own tokenize, or sequences that repeat."""
+
+import numpy as np
+
+from interp_jax.data.corpus_io import held_out_documents
+from interp_jax.data.probing.sequence_labels import label_sequences
+from interp_jax.data.probing.source_labels import Tokenised, windows_of
+from interp_jax.data.probing.spans_jsonl_io import read_examples
+from interp_jax.data.probing.variables import NONE, Annotated, chosen
+from interp_jax.data.sequences import induction_batch
+from interp_jax.data.text import TextConfig
+from interp_jax.errors import InputError
+from interp_jax.experiments.grow.stream import MEASURING
+from interp_jax.experiments.probing.config import Config
+from interp_jax.experiments.subjects.grown import find_run, is_run_directory
+from interp_jax.experiments.subjects.model import Model, Subject
+from interp_jax.experiments.subjects.tokens import prefix_of
+
+LONGEST = 256  # tokens of a window, where none are asked for
+
+
+def labelled(config: Config, subject: Subject) -> Annotated:
+    """Windows of tokens with their labels.
+
+    Raises:
+      InputError: data that cannot be read, or has no such variable; a text without a tokenizer; windows beyond the context.
+    """
+    if config.data.path:
+        if subject.tokenizer is None:
+            raise InputError(f"data.path = {config.data.path!r}: texts need a tokenizer, and {subject.lacks}")
+        found = read_examples(config.data.path, subject.tokenizer, positions_of(subject))
+    elif subject.tokenizer is None:
+        n = (config.data.windows, length_of(config, subject))
+        tokens = np.asarray(induction_batch(MEASURING, 0, *n, subject.cfg.d_vocab))
+        found = label_sequences(tokens, "random segments that repeat")
+    else:
+        found = source_code(config, subject)
+    return chosen(found, config.data.variables)
+
+
+def source_code(config: Config, subject: Subject) -> Annotated:
+    """Windows of held-out source code, each behind what the tokenizer puts before a text."""
+    text = text_config(config.model)
+    documents = held_out_documents(text)
+    encoded = subject.tokenizer.backend.encode_batch([d.text for d in documents], add_special_tokens=False)
+    tokenised = [Tokenised(d.name, d.text, e.ids, e.offsets) for d, e in zip(documents, encoded, strict=True)]
+    source = (
+        "Python's standard library"
+        if text.path == TextConfig().path and not text.dataset
+        else f"data.path = {text.path}"
+    )
+    found = windows_of(tokenised, config.data.windows, length_of(config, subject), source)
+    return behind(found, prefix_of(subject))
+
+
+def text_config(model: Model) -> TextConfig:
+    """The text that a model was grown on, else Python's standard library."""
+    if model.path and is_run_directory(model.path):
+        return find_run(model.path, model.run).member.part.data
+    return TextConfig()
+
+
+def positions_of(subject: Subject) -> int:
+    """How many tokens the model reads at once."""
+    return 2**31 - 1 if subject.cfg.positions == "none" else subject.cfg.n_context
+
+
+def length_of(config: Config, subject: Subject) -> int:
+    """Tokens of a window.
+
+    Raises:
+      InputError: more than the model has positions for.
+    """
+    room = positions_of(subject) - len(prefix_of(subject))
+    if config.data.length > room:
+        raise InputError(f"data.length = {config.data.length}: {subject.name} has room for {room} tokens")
+    return config.data.length or min(room, LONGEST)
+
+
+def behind(data: Annotated, prefix: tuple[int, ...]) -> Annotated:
+    """Every window behind some tokens, which have no labels."""
+    if not prefix:
+        return data
+    wide = lambda x, fill: np.concatenate([np.broadcast_to(np.int32(fill), (len(x), len(prefix))), x], axis=1)
+    return data._replace(
+        tokens=wide(data.tokens, prefix),
+        positions=np.arange(len(prefix) + data.tokens.shape[1], dtype=np.int32)[None],
+        labels={name: wide(x, NONE) for name, x in data.labels.items()},
+    )

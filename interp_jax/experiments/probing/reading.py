@@ -1,0 +1,97 @@
+"""What probes read at every place of a model, of every variable and control, as tallies: one compiled program for all of it.
+
+The probe is a linear discriminant with equal priors, so that no class is worth more than another, however rare. Documents are
+folds; the regularisation of a fold is chosen on others (nested). What each fit says of the tokens that it has not seen is
+counted by group, class of positions, and class.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from interp_jax.experiments.probing.config import Reading
+from interp_jax.experiments.probing.models import Place
+from interp_jax.experiments.probing.rows import Rows
+from interp_jax.probes import equal_priors
+from interp_jax.probes.controls import DIRECTION, SHUFFLED, TRUE, TYPES
+from interp_jax.probes.everywhere import Examples, everywhere
+from interp_jax.probes.result import Probed
+from interp_jax.probes.splits import Splits, cross_validation
+
+CONTROLS = (TRUE, TYPES, SHUFFLED, DIRECTION)
+
+
+class Tallies(NamedTuple):
+    """By place, variable, control (in the order of `CONTROLS`), group, class of positions and class; summed over draws.
+
+    Attributes:
+      hits: tokens of the class that were called right.
+      totals: tokens of the class.
+    """
+
+    hits: Int[np.ndarray, "S V T G K C"]
+    totals: Int[np.ndarray, "S V T G K C"]
+
+
+def splits_of(rows: Rows, reading: Reading) -> Splits:
+    """Folds of groups, anew for each draw."""
+    n = len(rows.index)
+    return cross_validation(n, reading.folds, groups=rows.group.tolist(), seeds=reading.draws, nested=True)
+
+
+def targets_of(rows: Rows) -> Float[np.ndarray, "V B C"]:
+    """1 for the own class; nothing but 0 where a token has no label."""
+    n_classes = max(len(v.values) for v in rows.variables.values())
+    return (rows.labels[..., None] == np.arange(n_classes)).astype(np.float32)
+
+
+def read(
+    x: Float[Array, "S B D"], rows: Rows, places: Sequence[Place], reading: Reading, splits: Splits, seed: int
+) -> Tallies:
+    """All probes of a model.
+
+    Raises:
+      InputError: activations that are not finite, or of which nothing varies anywhere.
+    """
+    alive = np.asarray((x.max(1) > x.min(1)).any(-1))
+    examples = Examples(x if alive.all() else x[alive], targets_of(rows), types=rows.token)
+    hypers = equal_priors.Hypers(np.array(sorted(reading.penalties, reverse=True)))  # of equals the strongest is taken
+    found = everywhere(
+        equal_priors.PROBE,
+        examples,
+        splits,
+        hypers,
+        axes={"place": [place.name for place, there in zip(places, alive, strict=True) if there]},
+        labels=list(rows.variables),
+        seed=seed,
+        devices=jax.devices()[:1],
+    )
+    each = [tally(found, control, rows) for control in CONTROLS]
+    return with_constants(Tallies(*(np.stack(part, 2) for part in zip(*each, strict=True))), alive)
+
+
+def with_constants(found: Tallies, alive: Bool[np.ndarray, " S"]) -> Tallies:
+    """With places at which all tokens are the same, of which any probe is a constant, and says the first class."""
+    totals = np.broadcast_to(found.totals[:1], (len(alive), *found.totals.shape[1:])).copy()
+    hits = totals * (np.arange(totals.shape[-1]) == 0)
+    hits[alive], totals[alive] = found
+    return Tallies(hits, totals)
+
+
+def tally(
+    found: Probed, control: str, rows: Rows
+) -> tuple[Int[np.ndarray, "S V G K C"], Int[np.ndarray, "S V G K C"]]:
+    """Hits and totals of a control, over all draws."""
+    said = found.scores[..., found.control(control), 0, :, :].argmax(-1)  # [S N V B]
+    y = found.targets(control)  # [S N V B C]
+    there, told = y.any(-1), y.argmax(-1)
+    n_classes = y.shape[-1]
+    sizes = (rows.group.max() + 1, len(rows.bins), n_classes)
+    cell = (rows.group * sizes[1] + rows.bin) * n_classes + told
+    S, _, V, _ = said.shape
+    site = (np.arange(S)[:, None, None, None] * V + np.arange(V)[:, None]) * np.prod(sizes)
+    count = lambda which: np.bincount((site + cell)[which], minlength=S * V * np.prod(sizes)).reshape(S, V, *sizes)
+    return count(there & (said == told)), count(there)

@@ -1,0 +1,198 @@
+"""Probe a model along its training. Nothing is trained but probes: what a run computes is its analysis.
+
+With M models in order of steps (the untrained twin, -1, first), S places, V variables, T controls in the order of
+`reading.CONTROLS`, G groups, K classes of positions, C classes:
+
+    steps [M]                          -1 is the untrained twin; the last is the model itself
+    hits, totals [M S V T G K C]       see `reading.py`
+    best [V]                           the place, of layers, at which the model itself is read best
+    use.place [U], use.variable [U]    what was erased of the model itself: every variable at every layer
+    use.rank, use.taken, use.taken_at_random [U]         directions, and the share of the variance that goes with them
+    use.sums [U 1+R 2 G], use.counts [V 2 G]             what the loss rises by, summed over tokens and over those at which the
+                                                         variable changes; by the variable's edit and by R random ones
+    use.along [M-1 V 1+R 2 G]          the same at the best places of every trained model
+    loss [M]                           of the windows on which use is measured
+    about                              names, as JSON
+"""
+
+import json
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from interp_jax.data.probing.variables import Annotated, repeated_groups
+from interp_jax.experiments.experiment import Experiment, untrained
+from interp_jax.experiments.loop import digest
+from interp_jax.experiments.probing.config import Config
+from interp_jax.experiments.probing.examples import labelled
+from interp_jax.experiments.probing.models import UNTRAINED, Place, activations, models_of, places_of
+from interp_jax.experiments.probing.reading import Tallies, read, splits_of
+from interp_jax.experiments.probing.rows import Rows, rows_of
+from interp_jax.experiments.probing.tallies import balanced_accuracy
+from interp_jax.experiments.probing.use import erasers, token_losses_under
+from interp_jax.experiments.subjects.model import Subject, load_params, subject_of
+from interp_jax.models.transformer import Params
+from interp_jax.train.run import RunState
+
+
+class Asked(NamedTuple):
+    """What all models of a run are asked."""
+
+    config: Config
+    subject: Subject
+    data: Annotated
+    rows: Rows
+    places: list[Place]
+
+
+class Erased(NamedTuple):
+    """What erasing did: see the module; of some pairs of a place and a variable."""
+
+    rank: list[int]
+    taken: list[float]
+    taken_at_random: list[float]
+    sums: Float[np.ndarray, "U E 2 G"]
+    loss: float
+
+
+def experiment(config: Config) -> Experiment:
+    """The run of a config.
+
+    Raises:
+      InputError: a model, data or a site that cannot be.
+    """
+    subject = subject_of(config.model)
+    places = places_of(config, subject)
+    data = labelled(config, subject)
+    rows_of(data, config.reading, int(config.seed))
+
+    def nothing(state: RunState, hypers: Config, shared: Any) -> dict[str, Array]:
+        return {"seed": state.seed}
+
+    def analyse_subject(state: RunState, hypers: Config, shared: Any) -> dict[str, np.ndarray]:
+        seed = int(state.seed)
+        return analyse(Asked(config, subject, data, rows_of(data, config.reading, seed), places), seed)
+
+    model = np.frombuffer(digest(load_params(config.model)).encode(), np.uint8)  # a changed model is another run
+    shared = {"model": model, "tokens": data.tokens, **{f"label {name}": x for name, x in data.labels.items()}}
+    return Experiment(untrained(), nothing, (config.steps,), shared, analyse=analyse_subject)
+
+
+def analyse(asked: Asked, seed: int) -> dict[str, np.ndarray]:
+    """All that is read and erased."""
+    splits = splits_of(asked.rows, asked.config.reading)
+    found: dict[int, Tallies] = {}
+    along: dict[int, Erased] = {}
+    pairs = best = whole = None
+    for step, params in models_of(asked.config, asked.subject.cfg, seed):
+        x = harvest(params, asked)
+        found[step] = read(x, asked.rows, asked.places, asked.config.reading, splits, seed)
+        if best is None:
+            best = best_places(found[step])
+            pairs = [(s, v) for v in range(len(best)) for s in range(1, len(asked.places)) if can_erase(asked)]
+            whole = erase(params, x, asked, pairs, seed) if pairs else None
+        if pairs and step != UNTRAINED:
+            chosen = [(s, v) for v, s in enumerate(best.tolist())]
+            along[step] = erase(params, x, asked, chosen, seed)
+    steps = sorted(found)
+    seen = {name: np.stack([getattr(found[step], name) for step in steps]) for name in Tallies._fields}
+    seen |= {"steps": np.array(steps, np.int32), "best": best}
+    if whole is not None:
+        seen |= {"use.place": np.array([s for s, _ in pairs]), "use.variable": np.array([v for _, v in pairs])}
+        seen |= {f"use.{name}": np.array(value) for name, value in whole._asdict().items() if name != "loss"}
+        seen |= {"use.counts": counts(asked), "use.along": np.stack([along[s].sums for s in steps if s != UNTRAINED])}
+        seen |= {"loss": np.array([along[s].loss for s in steps if s != UNTRAINED])}
+    return seen | {"about": np.array(json.dumps(about(asked)))}
+
+
+def harvest(params: Params, asked: Asked) -> Float[Array, "S B D"]:
+    """The rows at all places; windows beyond the last block are run twice."""
+    n, at_once = len(asked.data.tokens), asked.config.reading.at_once
+    order = np.minimum(np.arange(-(-n // at_once) * at_once), n - 1)
+    positions = np.broadcast_to(asked.data.positions, asked.data.tokens.shape)
+    blocks = lambda x: jnp.asarray(x[order].reshape(-1, at_once, x.shape[1]))
+    of = (blocks(asked.data.tokens), blocks(positions), jnp.asarray(asked.rows.index))
+    return compiled(params, *of, cfg=asked.subject.cfg, places=tuple(asked.places))
+
+
+compiled = jax.jit(activations, static_argnames=("cfg", "places"))
+
+
+def best_places(found: Tallies) -> Int[np.ndarray, " V"]:
+    """The layer at which each variable is read best."""
+    accuracy = balanced_accuracy(found.hits[:, :, 0].sum(-2), found.totals[:, :, 0].sum(-2)).mean
+    return 1 + accuracy[1:].argmax(0)
+
+
+def can_erase(asked: Asked) -> bool:
+    """Whether the model predicts the next token, of windows without padding, from what is read."""
+    causal = asked.subject.cfg.causal and asked.subject.cfg.head != "none"
+    return causal and len(asked.data.positions) == 1 and len(asked.config.reading.sites) == 1
+
+
+def windows_of_use(asked: Asked) -> Int[np.ndarray, " U"]:
+    """Which windows use is measured on: spread over all."""
+    n = len(asked.data.tokens)
+    return np.unique(np.linspace(0, n - 1, min(asked.config.use.windows, n)).round().astype(int))
+
+
+def masks(asked: Asked) -> Float[np.ndarray, "V 2 W _"]:
+    """Which predicted tokens count: all, and those that change the variable."""
+    at, found = windows_of_use(asked), []
+    for name in asked.rows.variables:
+        label = asked.data.labels[name][at]
+        now, then = label[:, :-1], label[:, 1:]
+        found.append(np.stack([np.ones(now.shape), (now >= 0) & (then >= 0) & (now != then)]))
+    return np.stack(found).astype(np.float64)
+
+
+def by_group(x: Float[np.ndarray, "*N W"], asked: Asked) -> Float[np.ndarray, "*N G"]:
+    """Sums over the windows of each group."""
+    group = asked.data.group[windows_of_use(asked)]
+    return np.stack([x[..., group == g].sum(-1) for g in np.unique(group)], axis=-1)
+
+
+def counts(asked: Asked) -> Float[np.ndarray, "V 2 G"]:
+    """Tokens that count, by variable and group."""
+    return by_group(masks(asked).sum(-1), asked)
+
+
+def erase(params: Params, x: Float[Array, "S B D"], asked: Asked, pairs: list[tuple[int, int]], seed: int) -> Erased:
+    """Erases variables at places, one at a time, and as many random directions."""
+    sizes = [len(v.values) for v in asked.rows.variables.values()]
+    labels, draws = asked.rows.labels, asked.config.use.draws
+    made = [erasers(x[s], labels[v], sizes[v], draws, seed) for s, v in pairs]
+    layers = np.array([asked.places[s].layer for s, _ in pairs])
+    (site,) = asked.config.reading.sites
+    tokens = jnp.asarray(asked.data.tokens[windows_of_use(asked)])
+    clean, edited = token_losses_under(params, tokens, site, layers, made, asked.subject.cfg)
+    weight = masks(asked)[[v for _, v in pairs]]  # [U 2 W P-1]
+    sums = by_group(np.einsum("euwp,uowp->ueow", (edited - clean).astype(np.float64), weight), asked)
+    column = lambda name: [getattr(of, name) for of in made]
+    return Erased(column("rank"), column("taken"), column("taken_at_random"), sums, float(clean.mean()))
+
+
+def about(asked: Asked) -> dict[str, Any]:
+    """What the report needs to name all that."""
+    rows, data = asked.rows, asked.data
+    n_repeated = sum(repeated_groups(data).values())
+    leaks = f"{n_repeated} windows stand in several groups word for word, so folds share them" if n_repeated else ""
+    return {
+        "model": asked.subject.name,
+        "title": asked.subject.title,
+        "places": [place.name for place in asked.places],
+        "variables": {name: [list(v.values), v.about] for name, v in rows.variables.items()},
+        "bins": rows.bins,
+        "source": data.source,
+        "windows": list(data.tokens.shape),
+        "rows": len(rows.index),
+        "groups": len(np.unique(rows.group)),
+        "left_out": [*rows.left_out, *([leaks] if leaks else [])],
+        "windows_of_use": len(windows_of_use(asked)) if can_erase(asked) else 0,
+        "counts": {n: np.bincount(x[x >= 0]).tolist() for n, x in zip(rows.variables, rows.labels, strict=True)},
+        "tokens": len(np.unique(rows.token)),
+        "draws": asked.config.reading.draws,
+    }

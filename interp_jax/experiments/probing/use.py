@@ -1,0 +1,99 @@
+"""Whether a model uses what can be read: it is erased from the stream at one place, and the loss is measured again.
+
+    x  ──►  x - (x - x̄) R W    at every position             see `probes/erasure/`, `probes/reliance.py`
+
+    effect      R W takes out all that a linear probe could read of the variable (LEACE: Belrose et al. 2023)
+    control     R W takes out as many directions of the whitened stream, drawn at random: what it costs to lose any of them
+    reliance    loss with the effect's edit, less the mean of those with the control's
+
+("amnesic probing": Elazar, Ravfogel, Jacovi and Goldberg 2021). A reliance whose interval lies above 0 says that the model
+loses more with the variable than with other directions; it need not say that it reads this very code.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from interp_jax.activations.moment_harvest import one_hot
+from interp_jax.activations.moments import Moments, streamed
+from interp_jax.models.transformer import Params, TransformerConfig
+from interp_jax.probes.erasure.eraser import Eraser, ranks, stacked
+from interp_jax.probes.erasure.linear import least_change, random_like, shrunk
+from interp_jax.probes.reliance import Behaviour, measured
+from interp_jax.train.language import next_token_losses
+
+SHRINKAGE = "oas"  # of the covariance: few tokens may have a label
+
+
+class Erasers(NamedTuple):
+    """Of a variable at a place.
+
+    Attributes:
+      each: the variable's, then random ones; leading axis 1+R.
+      rank: how many directions each takes out.
+      taken, taken_at_random: the share of the variance that goes with them.
+    """
+
+    each: list[Eraser]
+    rank: int
+    taken: float
+    taken_at_random: float
+
+
+def erasers(x: Float[Array, "B D"], labels: Int[np.ndarray, " B"], n_classes: int, draws: int, seed: int) -> Erasers:
+    """What erases a variable, and then as many random directions in each of some draws.
+
+    Args:
+      x: tokens of a place.
+      labels: theirs; those without one, -1, do not count.
+      n_classes: of the labels.
+      draws: of the control.
+      seed: of these.
+    """
+    moments = streamed([(x, one_hot(labels, n_classes), (labels >= 0).astype(np.float32))])
+    own = least_change(moments, SHRINKAGE)
+    drawn = random_like(own, seed, draws, shrunk(moments, SHRINKAGE))
+    each = [own, *(Eraser(*(part[n] for part in drawn)) for n in range(draws))]
+    shares = [taken(one, moments) for one in each]
+    return Erasers(each, int(ranks(own)), shares[0], float(np.mean(shares[1:])))
+
+
+def taken(eraser: Eraser, moments: Moments) -> float:
+    """Mean squared length of what is taken out, as a share of the variance."""
+    there = eraser.read.T @ moments.covariance @ eraser.read
+    return float(np.trace(eraser.write.T @ there @ eraser.write) / np.trace(moments.covariance))
+
+
+def token_losses_under(
+    params: Params,
+    tokens: Int[Array, "W P"],
+    site: str,
+    layers: Int[np.ndarray, " U"],
+    made: list[Erasers],
+    cfg: TransformerConfig,
+) -> tuple[Float[np.ndarray, "W P-1"], Float[np.ndarray, "E U W P-1"]]:
+    """The loss of every token but the first: without an edit; with each eraser of each variable. All of them one program.
+
+    Args:
+      params: of the model.
+      tokens: of windows without padding.
+      site: which is edited.
+      layers: of each variable's place.
+      made: its erasers.
+      cfg: of the model.
+    """
+    own, *drawn = (stacked(list(kind)) for kind in zip(*(of.each for of in made), strict=True))
+    controls = Eraser(*(np.stack(part) for part in zip(*drawn, strict=True)))
+    shape = (tokens.shape[0], tokens.shape[1] - 1)
+    found = measured(behaviour_of(cfg), (params, tokens), site, own, controls, layers, devices=jax.devices()[:1])
+    edited = np.concatenate([found.erased[None], found.control])
+    return found.clean.reshape(shape), edited.reshape(*edited.shape[:2], *shape)
+
+
+@lru_cache(maxsize=8)
+def behaviour_of(cfg: TransformerConfig) -> Behaviour:
+    """The losses of all tokens but the first of each window, one after the other."""
+    return lambda params, tokens: next_token_losses(params, tokens, cfg).reshape(-1)

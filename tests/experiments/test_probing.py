@@ -1,0 +1,441 @@
+"""Probing a model: tallies by hand, planted variables, controls that must fail, words that follow the numbers, bad input."""
+
+import json
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from rich.console import Console
+
+from interp_jax.data import tokenizer_io
+from interp_jax.data.corpus_io import train_tokenizer
+from interp_jax.data.probing.variables import Annotated, Variable
+from interp_jax.errors import InputError
+from interp_jax.experiments.config import CONFIGS, load_file
+from interp_jax.experiments.experiment import GroupResult
+from interp_jax.experiments.job import run_job
+from interp_jax.experiments.probing import blocks, examples, models, use, words
+from interp_jax.experiments.probing.config import Config, Data, Reading, Use
+from interp_jax.experiments.probing.findings import finding, view_of
+from interp_jax.experiments.probing.models import Place
+from interp_jax.experiments.probing.reading import CONTROLS, Tallies, read, splits_of, with_constants
+from interp_jax.experiments.probing.rows import rows_of
+from interp_jax.experiments.probing.tallies import balanced_accuracy, difference, mean_of
+from interp_jax.experiments.subjects.model import Model, Subject, subject_of
+from interp_jax.experiments.sweep import expand
+from interp_jax.models import transformer
+from interp_jax.models.transformer import TransformerConfig
+from interp_jax.parts import stack
+from interp_jax.probes.controls import DIRECTION, SHUFFLED, TRUE, TYPES
+from interp_jax.results.run_directory import finished_members
+from interp_jax.train.language import next_token_losses
+
+FILE = load_file(CONFIGS / "probing.py")
+READING = Reading(rows=0, folds=3, bins=2, draws=1, penalties=(1e-2,))
+
+
+# ------------------------------------------------------------------------------------------------- tallies
+
+
+def test_balanced_accuracy_is_the_mean_of_recalls():
+    rng = np.random.default_rng(0)
+    group, label = rng.integers(0, 5, 300), rng.choice(3, 300, p=[0.7, 0.2, 0.1])
+    right = rng.random(300) < 0.4 + 0.2 * label
+    count = lambda which: np.array([[(which & (group == g) & (label == c)).sum() for c in range(4)] for g in range(5)])
+    found = balanced_accuracy(count(right), count(np.ones(300, bool)))
+    recalls = [right[label == c].mean() for c in range(3)]
+    assert float(found.mean) == pytest.approx(np.mean(recalls)) and found.low < found.mean < found.high
+    jackknife = []  # what the accuracy is without one group, from which the same interval follows to first order
+    for g in range(5):
+        rest = group != g
+        jackknife.append(np.mean([right[rest & (label == c)].mean() for c in range(3)]))
+    spread = np.sqrt(4 / 5 * np.square(np.array(jackknife) - np.mean(jackknife)).sum())
+    assert found.of_group.std(ddof=1) / np.sqrt(5) == pytest.approx(spread, rel=0.15)
+    nothing = difference(found, found)
+    assert nothing.mean == nothing.low == nothing.high == 0
+
+
+def test_intervals_cover_where_tokens_of_a_document_go_together():
+    """2,000 draws of 30 documents of 20 tokens in two classes, with a rate of its own for each document and class."""
+    rng = np.random.default_rng(1)
+    totals = rng.integers(2, 20, (2000, 30, 2))
+    hits = rng.binomial(totals, rng.beta([6, 3], [2, 3], (2000, 30, 2)))
+    found = balanced_accuracy(hits, totals)
+    covered = int(((found.low < 0.625) & (found.high > 0.625)).sum())
+    assert scipy.stats.binomtest(covered, 2000, 0.95).pvalue > 1e-3, covered
+    rate, n = hits.sum(1) / totals.sum(1), totals.sum(1)
+    naive = 1.96 * np.sqrt((rate * (1 - rate) / n).sum(-1)) / 2  # as if tokens were independent: far too short
+    assert (np.abs(rate.mean(-1) - 0.625) < naive).mean() < 0.85
+
+
+def test_a_mean_in_groups_is_the_mean():
+    found = mean_of(np.array([2.0, 3.0, 10.0]), np.array([2, 1, 5]))
+    assert float(found.mean) == pytest.approx(15 / 8)
+
+
+# ------------------------------------------------------------------------------------------------- rows
+
+
+def annotated(rng, n_windows=60, length=8):
+    """Windows of random tokens with a variable that the token settles, one that it does not, and one that has a rare value."""
+    tokens = rng.integers(0, 9, (n_windows, length)).astype(np.int32)
+    free = rng.integers(0, 2, tokens.shape).astype(np.int32)
+    rare = np.where(rng.random(tokens.shape) < 0.5, 0, 1).astype(np.int32)
+    rare[0, 0] = 2
+    rare[:, -1] = -1
+    labels = {"token": (tokens % 2).astype(np.int32), "free": free, "rare": rare}
+    yes_no = Variable(("no", "yes"), "a variable")
+    variables = {"token": yes_no, "free": yes_no, "rare": Variable(("a", "b", "c"), "with a rare value")}
+    group = (np.arange(n_windows) // 4).astype(np.int32)
+    names = tuple(f"document {g}" for g in range(group.max() + 1))
+    return Annotated(tokens, np.arange(length, dtype=np.int32)[None], labels, variables, group, names, (), "windows")
+
+
+def test_rows_have_the_labels_of_their_tokens():
+    data = annotated(np.random.default_rng(0))
+    rows = rows_of(data, Reading(rows=200, bins=3), 0)
+    assert len(np.unique(rows.index)) == 200 and list(rows.variables) == ["token", "free", "rare"]
+    np.testing.assert_array_equal(rows.token, data.tokens.ravel()[rows.index])
+    np.testing.assert_array_equal(rows.labels[1], data.labels["free"].ravel()[rows.index])
+    np.testing.assert_array_equal(rows.group, data.group[rows.index // 8])
+    assert rows.variables["rare"].values == ("a", "b") and "'c' is the value of" in rows.left_out[0]
+    assert (rows.labels[2][rows.index % 8 == 7] == -1).all()
+    position = rows.index % 8
+    for k, name in enumerate(rows.bins):
+        low, high = (int(end) for end in (name.split("–") * 2)[:2])
+        assert ((position[rows.bin == k] >= low) & (position[rows.bin == k] <= high)).all()
+    assert not np.array_equal(rows.index, rows_of(data, Reading(rows=200), 1).index)
+
+
+def test_too_few_groups_or_values_are_named():
+    data = annotated(np.random.default_rng(0), 8)
+    with pytest.raises(
+        InputError, match=r"windows: the tokens that are read are of 2 groups, fewer than reading.folds = 3"
+    ):
+        rows_of(data, READING, 0)
+    one = data._replace(
+        labels={"free": np.zeros_like(data.tokens)},
+        variables={"free": data.variables["free"]},
+        group=np.arange(8, dtype=np.int32),
+    )
+    with pytest.raises(
+        InputError, match=r"no variable has two values that can be told apart: free: 'yes' is the value of 0"
+    ):
+        rows_of(one, READING, 0)
+
+
+# ------------------------------------------------------------------------------------------------- reading
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """Tallies of two places: at the first the token alone is there, at the second "free" is, too."""
+    rng = np.random.default_rng(2)
+    data = annotated(rng, 150)
+    rows = rows_of(data, READING, 0)
+    embedding = rng.normal(size=(9, 12))[rows.token]
+    there = (
+        embedding + 4 * np.outer(rows.labels[1] - 0.5, np.eye(12)[0]) + 0.5 * rng.normal(size=(len(rows.index), 12))
+    )
+    x = np.stack([embedding + 1e-3 * rng.normal(size=embedding.shape), there]).astype(np.float32)
+    places = [Place("a", 0, "first"), Place("a", 1, "second")]
+    return rows, read(jnp.asarray(x), rows, places, READING, splits_of(rows, READING), 0)
+
+
+def test_what_is_planted_is_read_where_it_is_and_controls_are_not(planted):
+    _, found = planted
+    accuracy = balanced_accuracy(found.hits.sum(-2), found.totals.sum(-2))
+    of = lambda place, variable, control: float(accuracy.mean[place, variable, CONTROLS.index(control)])
+    assert of(0, 0, TRUE) > 0.95 and of(1, 1, TRUE) > 0.9
+    for place, variable in ((0, 1), (0, 2), (1, 2)):  # nothing is there
+        assert abs(of(place, variable, TRUE) - 0.5) < 0.08
+    assert all(abs(of(place, v, SHUFFLED) - 0.5) < 0.08 for place in (0, 1) for v in range(3))
+    assert of(0, 1, TYPES) > 0.95  # the control task is learned by heart from embeddings
+    assert of(1, 1, DIRECTION) < of(1, 1, TRUE)
+
+
+def test_a_place_where_nothing_varies_is_a_constant(planted):
+    _, found = planted
+    both = with_constants(Tallies(*(part[1:] for part in found)), np.array([False, True]))
+    accuracy = balanced_accuracy(both.hits.sum(-2), both.totals.sum(-2))
+    np.testing.assert_allclose(accuracy.mean[0, :, 0], 0.5)
+    np.testing.assert_array_equal(both.hits[1], found.hits[1])
+    np.testing.assert_array_equal(both.totals[0, :, 0], found.totals[0, :, 0])
+
+
+def test_tallies_count_every_token_that_has_a_label(planted):
+    rows, found = planted
+    for v in range(3):
+        for c in range(2):
+            for k in range(len(rows.bins)):
+                there = (rows.labels[v] == c) & (rows.bin == k)
+                expected = np.bincount(rows.group[there], minlength=rows.group.max() + 1)
+                np.testing.assert_array_equal(found.totals[0, v, 0, :, k, c], expected)
+    assert (found.hits <= found.totals).all() and found.totals[..., 2:].sum() == 0
+
+
+# ------------------------------------------------------------------------------------------------- use
+
+CFG = TransformerConfig(n_layers=2, d_model=16, n_heads=2, d_head=8, d_vocab=11, n_context=9)
+
+
+def test_an_eraser_leaves_nothing_linear_and_takes_as_many_directions_as_its_controls():
+    rng = np.random.default_rng(3)
+    labels = rng.integers(-1, 3, 400)
+    x = rng.normal(size=(400, 16)) @ rng.normal(size=(16, 16)) + 2 * rng.normal(size=(4, 16))[labels]
+    found = use.erasers(jnp.asarray(x, jnp.float32), labels, 3, 2, 0)
+    assert found.rank == 2 and len(found.each) == 3 and 0 < found.taken_at_random < found.taken < 1
+    known, one_hot = labels >= 0, labels[:, None] == np.arange(3)
+    for n, eraser in enumerate(found.each):
+        y = x - (x - eraser.centre) @ eraser.read @ eraser.write
+        left = np.linalg.norm(np.cov(y[known].T, one_hot[known].T)[:16, 16:])
+        assert (left < 1e-5) == (n == 0)
+        np.testing.assert_allclose(eraser.write @ eraser.read, np.eye(3)[:, :3] * (np.arange(3) < 2), atol=1e-6)
+
+
+def test_losses_with_an_edit_are_those_of_a_model_that_is_edited_by_hand():
+    params = transformer.init(jax.random.key(0), CFG)
+    tokens = jax.random.randint(jax.random.key(1), (3, 9), 0, 11)
+    rng = np.random.default_rng(4)
+    made = [use.erasers(jnp.asarray(rng.normal(size=(50, 16)), jnp.float32), rng.integers(0, 2, 50), 2, 2, 0)] * 2
+    clean, edited = use.token_losses_under(params, tokens, "blocks.resid_post", np.array([0, 1]), made, CFG)
+    np.testing.assert_allclose(clean, next_token_losses(params, tokens, CFG), atol=1e-5)
+    assert edited.shape == (3, 2, 3, 8)
+    x = transformer.stream(params, tokens[:, :-1], CFG)
+    for e, eraser in enumerate(made[1].each):  # the last layer's stream is what the logits are made of
+        y = x - ((x - eraser.centre) @ eraser.read @ eraser.write).astype(np.float32)
+        logits = np.asarray(transformer.unembed(params, y, CFG), np.float64)
+        losses = (
+            np.log(np.exp(logits).sum(-1)) - np.take_along_axis(logits, np.asarray(tokens)[:, 1:, None], -1)[..., 0]
+        )
+        np.testing.assert_allclose(edited[e, 1], losses, atol=1e-4)
+
+
+# ------------------------------------------------------------------------------------------------- the whole
+
+
+def job(config, directory, **overrides):
+    values = {"output.directory": str(directory), **{key: str(value) for key, value in overrides.items()}}
+    return run_job(f"{config}", values, ("none",), False, "./launch/local …", Console(file=open(os.devnull, "w")))
+
+
+@pytest.fixture(scope="module")
+def circuit(tmp_path_factory):
+    """The report about the induction circuit built by hand, and what was observed."""
+    report = job(f"{CONFIGS}/probing.py:tiny", tmp_path_factory.mktemp("probing"))
+    (place,) = finished_members(report.parent).values()
+    seen = {name: value[0] for name, value in place.directory.observations()[1].items()}
+    return report.read_text(), seen
+
+
+@pytest.mark.slow
+def test_what_is_read_off_positions_is_not_learned(circuit):
+    """The circuit's stream begins with one number for each position, so a late token is known to have been seen before."""
+    html, seen = circuit
+    assert seen["steps"].tolist() == [-1, 0]
+    about = json.loads(str(seen["about"]))
+    assert list(about["variables"]) == ["seen before", "distance", "copied next"]
+    accuracy = balanced_accuracy(seen["hits"].sum(-2), seen["totals"].sum(-2))
+    assert accuracy.mean[1, 0, 0, 0] > 0.75  # at the embeddings
+    assert (
+        "seen before: read best at" in html
+        and "It does not survive its controls: the token alone tells as much" in html
+    )
+    assert np.isfinite(seen["use.sums"]).all() and seen["use.sums"].shape[1:3] == (3, 2)
+    assert "What does not survive its controls: seen before" in html and "NaN" not in html.partition("<script")[0]
+
+
+def made_up(accuracy, use_sums=None):
+    """A group of one run with one variable at two places, of a twin and a model, from accuracies [M S T] on 6 groups."""
+    totals = np.full((2, 2, 1, 4, 6, 1, 2), 100)
+    wobble = np.array([-2, -1, 0, 0, 1, 2])[:, None, None]
+    hits = np.round(100 * np.array(accuracy)[:, :, None, :, None, None, None] + wobble).clip(0, 100) + np.zeros(2)
+    about = {
+        "model": "m", "title": "m", "places": ["embeddings", "layer 0"], "variables": {"depth": [["0", "1"], "what it is"]},
+        "bins": ["0–9"], "source": "text", "windows": [6, 10], "rows": 60, "groups": 6, "left_out": ["one thing"],
+        "windows_of_use": 6 if use_sums else 0, "counts": {"depth": [30, 30]}, "tokens": 9, "draws": 1,
+    }  # fmt: skip
+    seen = {"hits": hits, "totals": totals, "steps": np.array([-1, 500]), "best": np.array([1])}
+    seen["about"] = np.array(json.dumps(about))
+    if use_sums:
+        sums = np.array(use_sums, float)[:, None, None] * np.array([9, 10, 10, 10, 10, 11.0])
+        sums = sums + np.zeros((len(use_sums), 2, 1))
+        seen |= {
+            "use.place": np.array([1]),
+            "use.variable": np.array([0]),
+            "use.sums": sums[None],
+            "loss": np.array([2.0]),
+        }
+        seen |= {"use.counts": np.full((1, 2, 6), 10.0), "use.along": sums[None, None], "use.rank": np.array([1])}
+        seen |= {"use.taken": np.array([0.1]), "use.taken_at_random": np.array([0.05])}
+    config = stack([Config()])
+    return GroupResult(
+        config, ("a",), np.array([-1]), {1: {k: v[None] for k, v in seen.items()}}, {}, np.array([]), (), [1.0]
+    )
+
+
+FLAT = [0.55, 0.55, 0.5, 0.5]  # labels, control task, shuffled, direction
+LEARNED = [[FLAT, FLAT], [FLAT, [0.9, 0.6, 0.5, 0.5]]]
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "sums", "said", "verdict"),
+    [
+        (LEARNED, [2.0, 0.5, 0.6], ["It survives every control.", "It is used: erasing"], "learned, used"),
+        (LEARNED, [0.5, 0.5, 0.6], ["It survives every control.", "Use is not shown"], "learned"),
+        (
+            [[FLAT, [0.9] * 4], LEARNED[1]],
+            [2.0, 0.5, 0.6],
+            ["It says nothing about use that erasing"],
+            "read, not learned",
+        ),
+        (LEARNED, None, ["Whether it is used was not measured."], "learned"),
+        (
+            [[FLAT, FLAT], [FLAT, [0.9, 0.95, 0.5, 0.5]]],
+            None,
+            ["is not selective: the probe learns random labels of tokens as well (0.950"],
+            "learned, not selective",
+        ),
+        (
+            [[FLAT, [0.9] * 4], [FLAT, [0.9, 0.6, 0.5, 0.5]]],
+            None,
+            ["random weights is read as well (0.9"],
+            "read, not learned",
+        ),
+        (
+            [[FLAT, FLAT], [[0.9] * 4, [0.9, 0.6, 0.5, 0.5]]],
+            None,
+            ["the token alone tells as much (0.9"],
+            "read, not learned",
+        ),
+        ([[FLAT, FLAT], [FLAT, [0.5] * 4]], None, ["shuffled labels are read as well (0.5"], "not read"),
+    ],
+)
+def test_words_follow_the_numbers(accuracy, sums, said, verdict):
+    view = view_of(made_up(accuracy, sums))
+    found = finding(view, 0)
+    sentence = words.sentence(found, view)
+    assert all(part in sentence for part in said), sentence
+    assert words.verdict(found) == verdict
+    assert float(found.accuracy.mean) == pytest.approx(accuracy[1][1][0])
+    learned = verdict.startswith("learned")
+    assert ("above the twin: depth." in words.summary(view)) == learned
+    assert ("does not survive its controls: depth" in words.summary(view)) == (not learned)
+    assert len(blocks.use_blocks(view)) == (4 if sums else 1)
+    if sums:
+        assert words.first_steps(view, 0) == (500 if learned else None, 500 if learned and sums[0] > 1 else None)
+
+
+def test_one_token_has_no_control_task():
+    group = made_up(LEARNED)
+    (seen,) = group.observations.values()
+    about = json.loads(str(seen["about"][0])) | {"tokens": 1}
+    seen["about"] = np.array([json.dumps(about)])
+    view = view_of(group)
+    assert finding(view, 0).selectivity is None and words.verdict(finding(view, 0)) == "learned"
+    assert "all tokens that are read are the same" in words.sentence(finding(view, 0), view)
+    assert "selective" not in words.summary(view)
+
+
+def test_steps_from_which_on_something_holds():
+    assert words.since([False, True, True], [1, 10, 100]) == 10
+    assert words.since([True, True, False], [1, 10, 100]) is None
+    assert words.since([True], [5]) == 5 and words.since([], []) is None
+
+
+# ------------------------------------------------------------------------------------------------- data and bad input
+
+
+def reader(**changes):
+    """A model with a tokenizer."""
+    backend = train_tokenizer(["def f(a):\n    return (a, 'b')\n" * 9], 280)
+    cfg = TransformerConfig(d_vocab=280, n_context=32, **changes)
+    return Subject("a model", cfg, tokenizer_io.Tokenizer(backend, "words", 0, 0, None, (0,), ()))
+
+
+def test_source_code_stands_behind_what_the_tokenizer_puts_before(monkeypatch):
+    from interp_jax.data.text_io import Document
+
+    text = "".join(f"def f{i}(a):\n    return (a, 'b')  # {i}\n" for i in range(40))
+    monkeypatch.setattr(
+        examples, "held_out_documents", lambda cfg: [Document("a.py", text), Document("b.py", text + "x = (")]
+    )
+    data = examples.labelled(Config(data=Data(windows=5)), reader())
+    assert (
+        data.tokens.shape == (5, 32) and (data.tokens[:, 0] == 0).all() and data.source == "Python's standard library"
+    )
+    assert all((labels[:, 0] == -1).all() and labels.shape == (5, 32) for labels in data.labels.values())
+    assert len(data.left_out) == 1 and data.left_out[0].startswith("b.py, line")
+    only = examples.labelled(Config(data=Data(windows=5, length=16, variables=("in string",))), reader())
+    assert only.tokens.shape == (5, 17) and list(only.labels) == ["in string"]
+
+
+def test_what_cannot_be_is_named(tmp_path):
+    for message, changes in {
+        "steps = 2: nothing is trained": {"steps": 2},
+        "data.windows = 1: must be at least 2": {"data": Data(windows=1)},
+        "data.length = 1: must be at least 2": {"data": Data(length=1)},
+        "reading.folds = 2: must be at least 3": {"reading": Reading(folds=2)},
+        "reading.penalties = .*: must be 1 to 64 numbers above 0": {"reading": Reading(penalties=(0.0,))},
+        "reading.sites = .*: must be names of sites": {"reading": Reading(sites=())},
+        "use.windows = 24 and use.draws = 1: must be at least 2": {"use": Use(draws=1)},
+    }.items():
+        with pytest.raises(InputError, match=message):
+            Config(**changes).check()
+    subject = subject_of(Model())
+    with pytest.raises(
+        InputError, match="'blocks.resid_pst' is not a site of vectors .* did you mean 'blocks.resid_post'"
+    ):
+        models.places_of(Config(reading=Reading(sites=("blocks.resid_pst",))), subject)
+    with pytest.raises(InputError, match="'blocks.attn.q' is 32 wide and the stream 128"):
+        models.places_of(Config(reading=Reading(sites=("blocks.attn.q",))), reader(n_heads=2))
+    with pytest.raises(InputError, match="texts need a tokenizer, and its tokens are letters"):
+        examples.labelled(Config(data=Data(path=str(tmp_path / "x.jsonl"))), subject)
+    with pytest.raises(InputError, match="random segments that repeat has no variable 'depth'"):
+        examples.labelled(Config(data=Data(variables=("depth",))), subject)
+    with pytest.raises(InputError, match="data.length = 64: a model has room for 31 tokens"):
+        examples.labelled(Config(data=Data(length=64)), reader())
+
+
+def test_examples_of_a_person_are_read(tmp_path):
+    lines = [
+        {"text": f"def f(a): return {i}", "span": "f", "label": "ab"[i % 2], "group": f"g{i // 2}"} for i in range(8)
+    ]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    data = examples.labelled(Config(data=Data(path=str(tmp_path / "x.jsonl"))), reader())
+    rows = rows_of(data, READING, 0)
+    assert len(rows.index) == 8 and list(rows.variables) == ["label"] and sorted(set(rows.group)) == [0, 1, 2, 3]
+
+
+SMALL = {
+    "steps": 3, "batch_size": 2, "model.d_model": 16, "model.n_heads": 2, "model.d_head": 8, "model.d_vocab": 260,
+    "model.n_context": 24, "measure.observations": 2, "measure.windows": 2, "measure.snippet": 4, "measure.samples": 1,
+    "measure.sample_length": 2, "data.held_out": 0.5,
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_grown_model_is_read_along_its_training(tmp_path):
+    """From files to a report: every checkpoint, the twin, labels by Python's tokenize on the held-out files."""
+    for i in range(12):
+        text = "".join(f"def f{i}{j}(a, b=({j},)):\n    return [a, 'b{j}']  # c\n" for j in range(20))
+        (tmp_path / "text" / f"{i}.py").parent.mkdir(exist_ok=True)
+        (tmp_path / "text" / f"{i}.py").write_text(text)
+    where = {"data.path": tmp_path / "text", **SMALL}
+    job(f"{CONFIGS}/grow.py", tmp_path / "grown", **where)
+    report = job(f"{CONFIGS}/probing.py:tiny", tmp_path / "probed", **{"model.path": tmp_path / "grown"})
+    (place,) = finished_members(report.parent).values()
+    seen = {name: value[0] for name, value in place.directory.observations()[1].items()}
+    assert seen["steps"].tolist() == [-1, 1, 3]
+    assert seen["use.along"].shape[0] == 2 and len(seen["loss"]) == 2
+    html = report.read_text()
+    assert "When it becomes readable, and when used" in html and "bracket depth: read best at" in html
+    assert str(tmp_path / "text") in html
+
+
+def test_variants_are_valid():
+    for arg in FILE.VARIANTS:
+        assert len(expand(FILE.get_config(arg), FILE, ["seeds"])) == 3
