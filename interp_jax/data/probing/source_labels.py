@@ -116,7 +116,7 @@ def windows_of(documents: Sequence[Tokenised], count: int, length: int, source: 
     kept = [places[i] for i in np.unique(np.linspace(0, len(places) - 1, count).astype(int))]
     groups = {d: g for g, d in enumerate(dict.fromkeys(d for d, _ in kept))}
     cut = lambda of: np.stack([of(d)[start : start + length] for d, start in kept])
-    labels = {name: cut(lambda d: tokens[d].labels[name]) for name in VARIABLES if name != "name repeats"}  # noqa: B023
+    labels = {name: cut(lambda d, name=name: tokens[d].labels[name]) for name in VARIABLES if name != "name repeats"}
     labels["name repeats"] = repeats(cut(lambda d: tokens[d].identifier))
     return Annotated(
         tokens=cut(lambda d: np.asarray(documents[d].ids, np.int32)),
