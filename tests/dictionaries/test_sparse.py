@@ -79,3 +79,14 @@ def test_counts_and_rows():
     np.testing.assert_allclose(norms(unit), 1, rtol=1e-6)
     left = without_parallel(jnp.asarray(W) + 1.0, unit)
     np.testing.assert_allclose((left * unit).sum(1), 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [6, 48, 192], ids=["at once", "in three pieces", "in pieces of 64"])
+def test_entries_are_added_to_their_features(n):
+    rng = np.random.default_rng(n)
+    x, values, feature = rng.normal(size=(n, D)), rng.normal(size=(K, n)), rng.integers(0, F, (K, n))
+    want = np.zeros((F, D))
+    np.add.at(want, feature, values[:, :, None] * x)
+    with jax.enable_x64(True):
+        got = sparse.scatter(jnp.asarray(values), jnp.asarray(feature), None, jnp.asarray(x), (F, D))
+    np.testing.assert_allclose(got, want, atol=1e-12)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from interp_jax.dictionaries.top_k import fastest_block, largest, top_k, tournament
+from interp_jax.dictionaries.top_k import fastest_block, largest, running_count, top_k, tournament
 
 
 def values(kind, shape, seed=0):
@@ -63,3 +63,9 @@ def test_the_largest_of_a_batch(kind, shape):
 def test_blocks_are_used_only_where_they_leave_something_out():
     assert fastest_block(32, 16_384) > 1
     assert fastest_block(32, 256) == 1 and fastest_block(4, 1_001) == 1
+
+
+@pytest.mark.parametrize("n", [1, 64, 4_096, 10_001])
+def test_a_running_count_is_that_of_the_reference(n):
+    there = np.random.default_rng(n).random(n) < 0.3
+    np.testing.assert_array_equal(running_count(jnp.asarray(there)), np.cumsum(there))
