@@ -43,7 +43,7 @@ class Dictionary:
       resample_every: steps after which dead features are started anew where reconstruction is worst; 0 is never.
       control: of the other kinds, how the weight of the penalty is found: "none" as `sparsity` says, or "l0" from there on so
         that `target` features are active on average.
-      products: of kinds in `BY_K`, after the encoder's: "sparse", "dense", or "auto" for what suits the machine.
+      products: of kinds in `BY_K`, after the encoder's: "sparse", "dense", or "auto" for what was faster.
       feature_shards: devices over which features lie (`sharded.py`), each of which finds its own k largest first.
       width: features in use; 0 is all F.
       k: of kinds in `BY_K`.

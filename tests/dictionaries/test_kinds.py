@@ -23,7 +23,7 @@ CASES += [Dictionary(kind="jumprelu", penalty=penalty, **SHAPE) for penalty in (
 CASES += [Dictionary(kind="jumprelu", thresholds="linear", **SHAPE)]
 CASES += [Dictionary(kind=kind, pieces=5, **SHAPE) for kind in ("standard", "p_anneal", "gated")]
 CASES += [Dictionary(kind="jumprelu", penalty="tanh", pieces=5, **SHAPE)]
-CASES += [dataclasses.replace(case, products="dense") for case in CASES if case.kind in BY_K[:-1]]
+CASES += [dataclasses.replace(case, products="sparse") for case in CASES if case.kind in BY_K[:-1]]
 PROGRESS = 0.6
 
 

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from interp_jax import parts
+from interp_jax.dictionaries import dictionary
+from interp_jax.dictionaries.chosen import is_sparse
 from interp_jax.dictionaries.config import KINDS, Dictionary
 from interp_jax.dictionaries.dead import resample
-from interp_jax.dictionaries.judged import Batch
+from interp_jax.dictionaries.judged import Batch, Situation
 from interp_jax.dictionaries.parameters import initial
-from interp_jax.dictionaries.run import dictionary_run
+from interp_jax.dictionaries.run import dictionary_run, gradient
 from interp_jax.errors import InputError
 from interp_jax.parts import hyper, part
 from interp_jax.train.optimizer import Optimizer
@@ -28,7 +30,15 @@ class Config:
     steps: int = 400
     scale: float = hyper(1.0)
     dictionary: Dictionary = Dictionary(
-        d_in=D, n_features=16, most=4, k=2, sparsity=0.05, first_threshold=0.1, bandwidth=0.2, dead_after=5_000
+        d_in=D,
+        n_features=16,
+        most=4,
+        k=2,
+        sparsity=0.05,
+        products="sparse",
+        first_threshold=0.1,
+        bandwidth=0.2,
+        dead_after=5_000,
     )
     optimizer: Optimizer = Optimizer(learning_rate=1e-2, clip_norm=1.0)
 
@@ -163,3 +173,27 @@ def test_what_is_told_its_sparsity_is_not_controlled():
     for changes in ({"kind": "topk"}, {"kind": "jumprelu", "penalty": "target"}):
         with pytest.raises(InputError, match="dictionary.control: .* is as sparse as it is told"):
             with_dictionary(control="l0", **changes).dictionary.check()
+
+
+@pytest.mark.parametrize("dead_after", [100, 10**9], ids=["with dead features", "with none"])
+def test_a_step_is_the_same_with_either_products(dead_after):
+    """The auxiliary loss, which has a gradient of its own beside sparse products, included."""
+    x = jax.random.normal(jax.random.key(0), (64, D))
+    silent = jnp.arange(16, dtype=jnp.int32) * 20
+    found = {}
+    for products in ("sparse", "dense"):
+        cfg = dataclasses.replace(with_dictionary(auxiliary_weight=1.0).dictionary, products=products)
+        situation = Situation(jnp.float32(1), silent >= dead_after)
+        params = dictionary.init(jax.random.key(1), cfg)
+        judged, grads = jax.jit(gradient, static_argnums=2)(params, Batch(x, x), cfg, situation)
+        found[products] = {"loss": judged.loss, **grads}
+    assert (found["dense"]["loss"] > 0) and set(found["sparse"]) == set(found["dense"])
+    for name, want in found["dense"].items():
+        np.testing.assert_allclose(found["sparse"][name], want, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(("n_features", "products"), [(127, "dense"), (128, "sparse")])
+def test_few_features_have_sparse_products_on_a_cpu(n_features, products):
+    cfg = Dictionary(kind="topk", d_in=D, n_features=n_features, most=4, k=1)
+    assert is_sparse(cfg) == (products == "sparse" and jax.default_backend() == "cpu")
+    assert is_sparse(dataclasses.replace(cfg, products="sparse"))

@@ -39,6 +39,7 @@ from third_party.peers._dictionaries_torch import LEARNING, RATE, SAELENS, SAELE
 from third_party.peers._rate import product_rate
 
 OURS = "interp_jax"
+PEERS = (SAELENS, SAELENS_SPARSE, LEARNING)
 KINDS = ("standard", "gated", "jumprelu", "topk", "batch_topk", "matryoshka")
 FEATURES = {256: 2_048, 512: 4_096, 768: 16_384}
 SHARES = (0.0625, 0.125, 0.25, 0.5, 1.0)
@@ -70,9 +71,9 @@ def bar(kind: str, d_in: int, who: str) -> float | None:
 class Ours:
     """The library's dictionary; an update of it, and its loss."""
 
-    def __init__(self, kind: str, shape: Shape, x: np.ndarray) -> None:
+    def __init__(self, kind: str, shape: Shape, x: np.ndarray, products: str = "auto") -> None:
         sizes = {"d_in": shape.d_in, "n_features": shape.n_features, "most": shape.k, "k": shape.k}
-        cfg = Dictionary(kind=kind, prefixes=SHARES, **sizes)
+        cfg = Dictionary(kind=kind, prefixes=SHARES, products=products, **sizes)
         self.hypers = Settings(dictionary=cfg)
         self.x = jnp.asarray(x)
         run = dictionary_run(
@@ -124,11 +125,16 @@ def check(kind: str, ours: Ours, theirs: dict[str, Peer]) -> dict[str, float]:
     return found
 
 
-def in_turns(sides: dict[str, Callable[[int], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of an update of each side in each round; each takes as many as a turn's seconds ask for."""
+def in_turns(
+    sides: dict[str, Callable[[int], Any]], rounds: int, updates: int = LEAST_UPDATES
+) -> dict[str, list[float]]:
+    """Seconds of an update of each side in each round.
+
+    Each side takes as many as a turn's seconds ask for, and the library, in one call, at least `updates`.
+    """
     counts = {}
     for who, run in sides.items():
-        least = LEAST_UPDATES if who == OURS else 1
+        least = 1 if who in PEERS else updates
         run(1)
         started = time.perf_counter()
         run(least)
@@ -174,13 +180,13 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
         "batch",
         OURS,
         "times the floor",
-        *(f"{w}: we are" for w in (SAELENS, SAELENS_SPARSE, LEARNING)),
+        *(f"{w}: we are" for w in PEERS),
     )
     for row in rows:
         told = [row["kind"], f"{row['d_in']}", f"{row['n_features']:,}", f"{row['batch']:,}"]
         own = row["seconds"][OURS]
         told += [f"{1e3 * own:.1f} ms", f"{own / row['floor']:.1f}"]
-        for who in (SAELENS, SAELENS_SPARSE, LEARNING):
+        for who in PEERS:
             wanted = bar(row["kind"], row["d_in"], who)
             asked = "" if wanted is None else f" (bar {wanted:g})"
             told.append(f"{row['ratios'][who]:.2f}×{asked}" if who in row["ratios"] else "")
