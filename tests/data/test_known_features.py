@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from interp_jax.data.known_features import FREE, KnownFeatures, draw_known, firing, law_of, push_apart
+from interp_jax.data.known_features import FREE, KnownFeatures, compensated, draw_known, firing, law_of, push_apart
 from interp_jax.errors import InputError
 
 TREES = KnownFeatures(
@@ -57,6 +57,45 @@ def test_trees_are_obeyed():
         assert fires[:, own].sum(1).max() == 1
         share = fires[:, own].sum(0)
         assert share.min() > 0.5 * share.max()  # whoever fires is drawn at random
+
+
+def test_an_only_child_fires_as_often_as_it_is_told():
+    cfg = KnownFeatures(
+        n_features=12,
+        d_model=4,
+        p_first=0.6,
+        p_last=0.1,
+        roots=4,
+        children=1,
+        depth=2,
+        correlation=0.0,
+        compensated=True,
+    )
+    rate = (np.asarray(draw(law_of(cfg), cfg, 40_000, 1, "train", 0).coefficients) > 0).mean(0)
+    p = np.asarray(firing(cfg))
+    assert (np.abs(rate - p) < 5 * np.sqrt(p * (1 - p) / 40_000)).all()
+
+
+def test_siblings_fire_the_more_often_the_more_they_are():
+    parent = jnp.array([FREE, 0, 0, 0, FREE])
+    p = jnp.array([0.5, 0.05, 0.1, 0.45, 0.3])
+    raised = [0.1 * (1 + 0.55 / 0.5), 0.2 * (1 + 0.5 / 0.5), 1.0]
+    np.testing.assert_allclose(compensated(p, parent), [0.5, *raised, 0.3], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("of_trees", "low", "high"), [(True, 33, 36), (False, 12, 15)])
+def test_the_published_benchmark_has_as_many_active_features_as_published(of_trees, low, high):
+    """About 34; not compensated, it would have 13."""
+    cfg = KnownFeatures(
+        n_features=16_384, d_model=2, roots=128, children=4, depth=3, orthogonalised=0, compensated=of_trees
+    )
+    assert low < (draw(law_of(cfg), cfg, 256, 0, "train", 0).coefficients > 0).sum(1).mean() < high
+
+
+def test_features_differ_in_how_far_their_magnitudes_do():
+    cfg = KnownFeatures(n_features=4_000, d_model=2, deviation=0.1, spread=0.1, orthogonalised=0)
+    found, want = law_of(cfg).deviation, np.abs(0.1 + 0.1 * np.random.default_rng(0).normal(size=100_000))
+    assert abs(found.mean() - want.mean()) < 5 * want.std() / 4_000**0.5 and (found >= 0).all()
 
 
 def test_directions_are_pushed_apart():

@@ -68,9 +68,10 @@ def told(scored: Sequence[tuple[GroupResult, Scores]]) -> str:
     """What the runs have in common."""
     config = scored[0][0].config
     law, true = config.data, np.concatenate([scores.true_l0 for _, scores in scored]).mean()
+    means = f"{law.mean_first:g}" + (f" … {law.mean_last:g}" if law.mean_last != law.mean_first else "")
     return (
         f"Features fire with Zipf's law, exponent {law.exponent:g}, from {law.p_first:g} to {law.p_last:g}: {true:.1f} of them"
-        f" in an example. Their magnitudes are |{law.mean_first:g} + {law.deviation:g} · normal|; a Gaussian copula of rank"
+        f" in an example. Their magnitudes are |{means} + {law.deviation:g} · normal|; a Gaussian copula of rank"
         f" {law.rank}, {law.correlation:g} long, makes some fire together. Dictionaries of"
         f" {config.dictionary.n_features:,} features, {config.steps:,} steps of {config.batch_size:,} examples, the same for"
         " all."
