@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from interp_jax import randomness
 from interp_jax.errors import InputError
@@ -95,7 +95,6 @@ class Law(NamedTuple):
       shared: U.
       mean, deviation: of magnitudes.
       parent: of each feature, or `FREE`.
-      sibling: which child of its parent it is.
     """
 
     directions: Float[Array, "S D"]
@@ -104,7 +103,6 @@ class Law(NamedTuple):
     mean: Float[Array, " S"]
     deviation: Float[Array, " S"]
     parent: Int[Array, " S"]
-    sibling: Int[Array, " S"]
 
 
 class Examples(NamedTuple):
@@ -120,12 +118,12 @@ def law_of(cfg: KnownFeatures) -> Law:
     directions = jax.random.normal(key("directions"), (cfg.n_features, cfg.d_model))
     shared = jax.random.normal(key("copula"), (cfg.n_features, cfg.rank))
     shared = cfg.correlation * shared / jnp.linalg.norm(shared, axis=1, keepdims=True)
-    parent, sibling = trees(cfg)
+    parent = parents(cfg)
     mean = jnp.linspace(cfg.mean_first, cfg.mean_last, cfg.n_features)
     deviation = jnp.abs(cfg.deviation + cfg.spread * jax.random.normal(key("deviation"), (cfg.n_features,)))
     apart = push_apart(directions, cfg.orthogonalised)
     p = compensated(firing(cfg), parent) if cfg.compensated else firing(cfg)
-    return Law(apart, -norm.ppf(p), shared, mean, deviation, parent, sibling)
+    return Law(apart, -norm.ppf(p), shared, mean, deviation, parent)
 
 
 def firing(cfg: KnownFeatures) -> Float[Array, " S"]:
@@ -142,17 +140,16 @@ def compensated(p: Float[Array, " S"], parent: Int[Array, " S"]) -> Float[Array,
     return jnp.where(in_tree, jnp.minimum(1.0, p / of_parent * (1.0 + (litter - p) / of_parent)), p)
 
 
-def trees(cfg: KnownFeatures) -> tuple[Int[Array, " S"], Int[Array, " S"]]:
-    """Parents and places among siblings: node n of a level has children n·c … n·c + c - 1 of the next."""
+def parents(cfg: KnownFeatures) -> Int[Array, " S"]:
+    """The parent of each feature: node n of a level has children n·c … n·c + c - 1 of the next."""
     index = jnp.arange(cfg.n_features)
-    parent, sibling, first, size = jnp.full(cfg.n_features, FREE), jnp.zeros_like(index), 0, cfg.roots
+    parent, first, size = jnp.full(cfg.n_features, FREE), 0, cfg.roots
     for _ in range(cfg.depth if cfg.roots else 0):
         below = first + size
         here = (index >= below) & (index < below + size * cfg.children)
         parent = jnp.where(here, first + (index - below) // cfg.children, parent)
-        sibling = jnp.where(here, (index - below) % cfg.children, sibling)
         first, size = below, size * cfg.children
-    return parent, sibling
+    return parent
 
 
 def push_apart(directions: Float[Array, "S D"], steps: int) -> Float[Array, "S D"]:
@@ -171,21 +168,22 @@ def draw_known(law: Law, cfg: KnownFeatures, n_examples: int, seed: Scalar, stre
     normal = lambda name, n: jax.random.normal(randomness.key(seed, f"{stream}/{name}", step), (n_examples, n))
     own = jnp.sqrt(1 - jnp.square(law.shared).sum(1))
     g = normal("common", law.shared.shape[1]) @ law.shared.T + own * normal("own", cfg.n_features)
-    fires = obey(law, cfg, g > law.threshold, randomness.key(seed, f"{stream}/siblings", step))
+    fires = obey(cfg, g > law.threshold, randomness.key(seed, f"{stream}/siblings", step))
     size = jnp.abs(law.mean + law.deviation * normal("magnitude", cfg.n_features))
     coefficients = jnp.where(fires, size, 0.0)
     return Examples(coefficients @ law.directions, coefficients)
 
 
-def obey(law: Law, cfg: KnownFeatures, fires: Array, key: Array) -> Array:
+def obey(cfg: KnownFeatures, fires: Bool[Array, "B S"], key: Key[Array, ""]) -> Bool[Array, "B S"]:
     """What fires, level by level: only with its parent, and at most one child of a parent, drawn at random."""
     if not cfg.roots:
         return fires
     rank = jnp.where(fires, jax.random.uniform(key, fires.shape), -1.0)
-    parent = jnp.maximum(law.parent, 0)
-    best = jnp.full(rank.shape, -1.0).at[:, parent].max(jnp.where(law.parent == FREE, -1.0, rank))
-    chosen = (law.parent == FREE) | (rank >= best[:, parent])
-    fires = fires & chosen
+    levels, first = [fires[:, : cfg.roots]], cfg.roots
     for _ in range(cfg.depth):
-        fires = fires & ((law.parent == FREE) | fires[:, parent])
-    return fires
+        parents = levels[-1]
+        own = rank[:, first : first + cfg.children * parents.shape[1]].reshape(*parents.shape, cfg.children)
+        chosen = parents[:, :, None] & (own >= 0) & (own == own.max(2, keepdims=True))
+        levels.append(chosen.reshape(len(fires), -1))
+        first += levels[-1].shape[1]
+    return jnp.concatenate([*levels, fires[:, first:]], 1)
