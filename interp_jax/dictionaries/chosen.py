@@ -3,13 +3,8 @@
     z = (x - b_dec) W_encᵀ + b_enc;   which entries of z stay is `picked`;   x̂ = Σ of these · W_dec
 
 With "sparse" products only the picked rows of the weights are touched after z; with "dense" ones the matrix of features is made
-and multiplied. Both give the same numbers. An update with dense ones takes, on two CPU cores, of the time with sparse ones
-
-    k / F                     1/512   1/256   1/128   1/64   1/32   1/16
-    d = 256, F = 2,048         3.9     3.5     2.6     2.2   1.35   1.08
-    d = 768, F = 16,384        3.1     2.6     2.2     1.7   1.00    .75         ./launch/peers products
-
-so "auto" is sparse on a CPU up to 1/32; on an accelerator it is dense.
+and multiplied. Both give the same numbers. "auto" takes the faster ones as measured (`./launch/peers products`): on a CPU sparse
+ones up to an active feature in 32, on an accelerator dense ones.
 """
 
 import itertools
