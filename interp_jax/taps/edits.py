@@ -10,6 +10,7 @@
 | project_out | x - (x·v) v / (v·v)             | direction [..., D], broadcasts to the site's shape           |
 | clamp       | x + (c - x·v / |v|) v / |v|     | pair (direction [..., D], level c that broadcasts to [..., 1]) |
 | erase       | x - ((x - c) R) W               | triple (centre c [..., D], read R [..., D, K], write W [..., K, D]) |
+| apply       | f(x), in x's shape              | `jax.tree_util.Partial(f, *arrays)`: f is static, its arrays are data |
 
 `erase` takes a subspace out, or puts into it what `c` has there: of a mean, or of another example, which interchanges it.
 """
@@ -73,6 +74,10 @@ def _erase(x: Array, value: Any) -> Array:
     return x - jnp.einsum("...k,...kd->...d", there, write, precision="highest")
 
 
+def _apply(x: Array, function: Any) -> Array:
+    return function(x)
+
+
 OPS = {
     "replace": _replace,
     "add": _add,
@@ -80,6 +85,7 @@ OPS = {
     "project_out": _project_out,
     "clamp": _clamp,
     "erase": _erase,
+    "apply": _apply,
 }
 
 
@@ -105,7 +111,8 @@ def apply_edit(
       stop: the layer before which it ends.
 
     Raises:
-      ValueError: unknown op; a value or mask that does not broadcast to x's shape; a layer for a site that has none.
+      ValueError: unknown op; a value or mask that does not broadcast to x's shape; a function to apply that is none, or whose
+        result has another shape; a layer for a site that has none.
     """
     if edit.op not in OPS:
         raise ValueError(f"unknown op {edit.op!r} at {site!r}: {nearest(edit.op, OPS)}")
@@ -115,6 +122,8 @@ def apply_edit(
         for shape in shapes:
             _check_broadcast(shape, x.shape, site, name)
     edited = OPS[edit.op](x, jax.tree.map(jnp.asarray, edit.value)).astype(x.dtype)
+    if edit.op == "apply" and edited.shape != x.shape:
+        raise ValueError(f"edit of {site!r}: what is applied made {edited.shape} of the site's {x.shape}")
     if edit.where is not None:
         edited = _blend(edit.where, edited, x)
     if edit.layer is None:
@@ -135,7 +144,11 @@ def _shapes_of(value: Any) -> list[tuple[int, ...]]:
 
 
 def _shapes(edit: Edit, site: str) -> list[tuple[int, ...]]:
-    """What must broadcast to the site's shape of an edit's value: all of it, or matrices but for their axis K."""
+    """What must broadcast to the site's shape of an edit's value: all of it, matrices but for their axis K, no function."""
+    if edit.op == "apply":
+        if not isinstance(edit.value, jax.tree_util.Partial):
+            raise ValueError(f"edit of {site!r}: apply takes a jax.tree_util.Partial, got {type(edit.value).__name__}")
+        return []
     shapes = _shapes_of(edit.value)
     if edit.op != "erase":
         return shapes
