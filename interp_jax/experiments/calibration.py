@@ -27,6 +27,7 @@ MODULES = (
     "interp_jax.experiments.measures.calibration",
     "interp_jax.experiments.known_signals.calibration",
     "interp_jax.experiments.erasure.calibration",
+    "interp_jax.experiments.known_directions.calibration",
 )
 
 
