@@ -3,8 +3,8 @@
     z = (x - b_dec) W_encᵀ + b_enc;   which entries of z stay is `picked`;   x̂ = Σ of these · W_dec
 
 With "sparse" products only the picked rows of the weights are touched after z; with "dense" ones the matrix of features is made
-and multiplied. Both give the same numbers. "auto" takes the faster ones as measured (`./launch/peers products`): on a CPU sparse
-ones up to an active feature in 32, on an accelerator dense ones.
+and multiplied. Both give the same numbers. "auto" takes the faster ones, as measured (`./launch/peers products`): on a CPU
+sparse ones up to an active feature in 32, on an accelerator dense ones.
 """
 
 import itertools
