@@ -35,8 +35,8 @@ FRONTIER = (
     ("mcc", "MCC", "Directions; of true features the dictionary has room for some."),
 )
 FIELDS = {
-    "L0": "l0", "F1": "f1", "precision": "precision", "recall": "recall", "MCC": "mcc", "unique": "uniqueness",
-    "explained": "explained_variance", "shrinkage": "shrinkage", "dead": "dead", "absorbed": "absorbed",
+    "L0": "l0", "F1": "f1", "MCC": "mcc", "explained": "explained_variance", "unique": "uniqueness", "absorbed": "absorbed",
+    "precision": "precision", "recall": "recall", "shrinkage": "shrinkage", "dead": "dead",
 }  # fmt: skip
 
 
@@ -89,14 +89,14 @@ def table(scored: Sequence[tuple[GroupResult, Scores]]) -> Table:
     rows: list[Any] = []
     for group, scores in scored:
         for level, own in levels(group, scores):
-            told = f"{sparsity_name(group)} = {level:g}"
-            rows.append((name_of(group), told, *(interval(getattr(own, name)) for name in FIELDS.values())))
+            told = f"{name_of(group)}, {sparsity_name(group)} = {level:g}"
+            rows.append((told, *(interval(getattr(own, name)) for name in FIELDS.values())))
     beside = "; ".join(f"{kind} {f1:.2f}, {mcc:.2f}, {ev:.2f}" for kind, (f1, mcc, ev) in PUBLISHED.items())
     caption = (
         "Means over seeds, with 95% intervals. Published for SynthSAEBench-16k at L0 = 25, F1, MCC and explained variance:"
         f" {beside}."
     )
-    return Table(("kind", "sparsity", *FIELDS), rows, caption)
+    return Table(("kind", *FIELDS), rows, caption)
 
 
 def frontier(scored: Sequence[tuple[GroupResult, Scores]]) -> list[Block]:
