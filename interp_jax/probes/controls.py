@@ -1,6 +1,7 @@
 """What a probe is compared with, always: it is fitted as well to what says nothing, or says something else.
 
-    shuffled       the same labels in another order: what is had by chance, and by looking for the best regularisation
+    shuffled       the same labels in another order: what is had by chance, and by looking for the best regularisation; where
+                   examples come in groups (the tokens of a text), the labels of a group stay together, and groups change places
     types          one label for each type of example (token, group), drawn from those of all: a control task that only memory
                    of types solves; accuracy less that of it is *selectivity* (Hewitt and Liang 2019, arXiv:1909.03368)
     direction      x · u with u random and of length 1, as the only column: what any one direction says
@@ -42,6 +43,7 @@ def draw(
     apart: int,
     counted: Bool[np.ndarray, " B"],
     types: Int[np.ndarray, " B"] | None,
+    groups: Int[np.ndarray, " B"] | None = None,
 ) -> Int[np.ndarray, "I B"]:
     """The rows whose targets are taken.
 
@@ -51,16 +53,30 @@ def draw(
       apart: the number of folds.
       counted: which examples have weight; others give no target.
       types: of each example.
+      groups: of examples whose labels stay together when they are shuffled.
     """
     rng = np.random.default_rng([seed, 1])
     shuffled = np.arange(len(fold))
     for part in (counted & (fold == apart), counted & (fold != apart)):
-        shuffled[part] = rng.permutation(shuffled[part])
+        rows = np.flatnonzero(part)
+        if groups is None:
+            shuffled[rows] = rng.permutation(rows)
+        else:
+            rows = rows[np.argsort(groups[rows], kind="stable")]
+            shuffled[rows] = blocks_in_another_order(rng, rows, groups[rows])
     found = [np.arange(len(fold)), shuffled]
     if types is not None:
         kinds, own = np.unique(types, return_inverse=True)
         found.append(rng.choice(np.flatnonzero(counted), len(kinds))[own])
     return np.stack(found).astype(np.int32)
+
+
+def blocks_in_another_order(
+    rng: np.random.Generator, rows: Int[np.ndarray, " n"], groups: Int[np.ndarray, " n"]
+) -> Int[np.ndarray, " n"]:
+    """Rows, of which those of a group come one after another, with the groups in a random order."""
+    blocks = np.split(rows, np.flatnonzero(np.diff(groups)) + 1)
+    return np.concatenate([blocks[i] for i in rng.permutation(len(blocks))])
 
 
 def along(key: Key[Array, ""], x: Float[Array, "... D"]) -> Float[Array, "... 1"]:

@@ -33,6 +33,7 @@ class Examples(NamedTuple):
       types: of examples (tokens, groups), for the control task.
       untrained: x of the model with random weights.
       texts: what each example was read from; the same text on both sides of a split is counted and warned of.
+      groups: of examples that are not independent (the tokens of a text): their labels are shuffled together.
     """
 
     x: Float[Array | np.ndarray, "..."]
@@ -41,6 +42,7 @@ class Examples(NamedTuple):
     types: Int[np.ndarray, " B"] | None = None
     untrained: Float[Array | np.ndarray, "..."] | None = None
     texts: Sequence[Hashable] | np.ndarray | None = None
+    groups: Sequence[Hashable] | np.ndarray | None = None
 
 
 def everywhere(
@@ -83,7 +85,9 @@ def everywhere(
     hypers = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (length,)), hypers)
     n_seeds = len(splits.fold)
     counted = (data.w > 0) if data.w.ndim == 1 else (data.w > 0).any(0)
-    index = [draw(seed + n, fold, splits.n_folds, counted, data.types) for n, fold in enumerate(splits.fold)]
+    index = [
+        draw(seed + n, fold, splits.n_folds, counted, data.types, data.groups) for n, fold in enumerate(splits.fold)
+    ]
     keys = jax.vmap(lambda n: jax.random.fold_in(jax.random.key(seed), n))(jnp.arange(n_seeds))
     elsewhere = bool((splits.fold == splits.n_folds).any())
     plan = Plan(probe, splits.n_folds, splits.nested, elsewhere, weigh, data.w.ndim == 2, splits_at_once)

@@ -25,6 +25,7 @@ class Data(NamedTuple):
       y: [R C B ...], the same.
       w: [B], or [C B].
       types: see `Examples`.
+      groups: of examples, by number.
       untrained: as x, or None.
       labels: names.
     """
@@ -33,6 +34,7 @@ class Data(NamedTuple):
     y: Array
     w: np.ndarray
     types: Int[np.ndarray, " B"] | None
+    groups: Int[np.ndarray, " B"] | None
     untrained: Array | None
     labels: tuple[str, ...]
 
@@ -82,8 +84,11 @@ def check(
         if len(examples.texts) != n:
             raise InputError(f"probe: {len(examples.texts)} texts of {n} examples")
         leaks(splits, examples.texts, stacklevel=5)
+    groups = None if examples.groups is None else np.unique(np.asarray(examples.groups), return_inverse=True)[1]
+    if groups is not None and groups.shape != (n,):
+        raise InputError(f"probe: {np.shape(examples.groups)} groups; there must be one for each of {n} examples")
     y = np.where(np.isfinite(y), y, 0.0)  # what is not has weight 0
-    return Data(x, jnp.asarray(y, x.dtype), w.astype(x.dtype), types, untrained, names)
+    return Data(x, jnp.asarray(y, x.dtype), w.astype(x.dtype), types, groups, untrained, names)
 
 
 def one_axis(x: Any, n_axes: int, n_sites: int) -> Array:

@@ -17,12 +17,13 @@ from interp_jax.errors import InputError
 from interp_jax.experiments.config import CONFIGS, load_file
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.job import run_job
-from interp_jax.experiments.probing import blocks, examples, models, use, words
+from interp_jax.experiments.probing import blocks, examples, models, runs, use, words
+from interp_jax.experiments.probing.claims import survives
 from interp_jax.experiments.probing.config import Config, Data, Reading, Use
-from interp_jax.experiments.probing.findings import finding, view_of
+from interp_jax.experiments.probing.findings import finding, lies_above_0, view_of
 from interp_jax.experiments.probing.models import Place
-from interp_jax.experiments.probing.reading import CONTROLS, Tallies, read, splits_of, with_constants
-from interp_jax.experiments.probing.rows import rows_of
+from interp_jax.experiments.probing.reading import CONTROLS, Tallies, fold_of_group, read, splits_of, with_constants
+from interp_jax.experiments.probing.rows import Rows, rows_of
 from interp_jax.experiments.probing.tallies import balanced_accuracy, difference, mean_of
 from interp_jax.experiments.subjects.model import Model, Subject, subject_of
 from interp_jax.experiments.sweep import expand
@@ -34,7 +35,7 @@ from interp_jax.results.run_directory import finished_members
 from interp_jax.train.language import next_token_losses
 
 FILE = load_file(CONFIGS / "probing.py")
-READING = Reading(rows=0, folds=3, bins=2, draws=1, penalties=(1e-2,))
+READING = Reading(rows=0, folds=3, bins=2, penalties=(1e-2,))
 
 
 # ------------------------------------------------------------------------------------------------- tallies
@@ -147,7 +148,7 @@ def planted():
 
 def test_what_is_planted_is_read_where_it_is_and_controls_are_not(planted):
     _, found = planted
-    accuracy = balanced_accuracy(found.hits.sum(-2), found.totals.sum(-2))
+    accuracy = balanced_accuracy(found.hits.sum((0, -2)), found.totals.sum((0, -2)))
     of = lambda place, variable, control: float(accuracy.mean[place, variable, CONTROLS.index(control)])
     assert of(0, 0, TRUE) > 0.95 and of(1, 1, TRUE) > 0.9
     for place, variable in ((0, 1), (0, 2), (1, 2)):  # nothing is there
@@ -159,11 +160,11 @@ def test_what_is_planted_is_read_where_it_is_and_controls_are_not(planted):
 
 def test_a_place_where_nothing_varies_is_a_constant(planted):
     _, found = planted
-    both = with_constants(Tallies(*(part[1:] for part in found)), np.array([False, True]))
-    accuracy = balanced_accuracy(both.hits.sum(-2), both.totals.sum(-2))
+    both = with_constants(Tallies(*(part[:, 1:] for part in found)), np.array([False, True]))
+    accuracy = balanced_accuracy(both.hits.sum((0, -2)), both.totals.sum((0, -2)))
     np.testing.assert_allclose(accuracy.mean[0, :, 0], 0.5)
-    np.testing.assert_array_equal(both.hits[1], found.hits[1])
-    np.testing.assert_array_equal(both.totals[0, :, 0], found.totals[0, :, 0])
+    np.testing.assert_array_equal(both.hits[:, 1], found.hits[:, 1])
+    np.testing.assert_array_equal(both.totals[:, 0, :, 0], found.totals[:, 0, :, 0])
 
 
 def test_tallies_count_every_token_that_has_a_label(planted):
@@ -173,7 +174,7 @@ def test_tallies_count_every_token_that_has_a_label(planted):
             for k in range(len(rows.bins)):
                 there = (rows.labels[v] == c) & (rows.bin == k)
                 expected = np.bincount(rows.group[there], minlength=rows.group.max() + 1)
-                np.testing.assert_array_equal(found.totals[0, v, 0, :, k, c], expected)
+                np.testing.assert_array_equal(found.totals[:, 0, v, 0, :, k, c], [expected] * READING.orders)
     assert (found.hits <= found.totals).all() and found.totals[..., 2:].sum() == 0
 
 
@@ -248,18 +249,25 @@ def test_what_is_read_off_positions_is_not_learned(circuit):
     assert "What does not survive its controls: seen before" in html and "NaN" not in html.partition("<script")[0]
 
 
-def made_up(accuracy, use_sums=None):
-    """A group of one run with one variable at two places, of a twin and a model, from accuracies [M S T] on 6 groups."""
-    totals = np.full((2, 2, 1, 4, 6, 1, 2), 100)
-    wobble = np.array([-2, -1, 0, 0, 1, 2])[:, None, None]
+def made_up(accuracy, use_sums=None, groups=12, orders=19):
+    """A group of one run with one variable at two places, of a twin and a model, from accuracies [M S T] on some documents."""
+    totals = np.full((2, 2, 1, 4, groups, 1, 2), 100 * orders)
+    wobble = np.resize([-2, -1, 0, 0, 1, 2], groups)[:, None, None]
     hits = np.round(100 * np.array(accuracy)[:, :, None, :, None, None, None] + wobble).clip(0, 100) + np.zeros(2)
+    noise = 1e-3 * np.random.default_rng(0).normal(size=(orders, 2, 1, 4))
     about = {
         "model": "m", "title": "m", "places": ["embeddings", "layer 0"], "variables": {"depth": [["0", "1"], "what it is"]},
-        "bins": ["0–9"], "source": "text", "windows": [6, 10], "rows": 60, "groups": 6, "left_out": ["one thing"],
-        "windows_of_use": 6 if use_sums else 0, "counts": {"depth": [30, 30]}, "tokens": 9, "draws": 1,
+        "bins": ["0–9"], "source": "text", "windows": [6, 10], "rows": 60, "groups": groups, "left_out": ["one thing"],
+        "windows_of_use": 6 if use_sums else 0, "counts": {"depth": [30, 30]}, "tokens": 9,
     }  # fmt: skip
-    seen = {"hits": hits, "totals": totals, "steps": np.array([-1, 500]), "best": np.array([1])}
-    seen["about"] = np.array(json.dumps(about))
+    seen = {"hits": hits * orders, "totals": totals, "steps": np.array([-1, 500]), "best": np.array([1])}
+    seen |= {
+        "drawn": hits[:, None, :, :, 0].sum(-2),
+        "fold": np.arange(groups)[None] % 2,
+        "there": np.full((1, groups, 2), 100),
+        "figures": np.array(accuracy)[-1, None, :, None] + noise,
+        "about": np.array(json.dumps(about)),
+    }
     if use_sums:
         sums = np.array(use_sums, float)[:, None, None] * np.array([9, 10, 10, 10, 10, 11.0])
         sums = sums + np.zeros((len(use_sums), 2, 1))
@@ -329,6 +337,72 @@ def test_words_follow_the_numbers(accuracy, sums, said, verdict):
         assert words.first_steps(view, 0) == (500 if learned else None, 500 if learned and sums[0] > 1 else None)
 
 
+N_THERE, N_BY_DOCUMENT, N_BY_KIND = 3, 25, 20
+
+
+@pytest.fixture(scope="module")
+def equals():
+    """What is found of two models that are read equally well, of many variables, in each of four draws.
+
+    The first variables are in both models. Of the next each document has values of its own, of which there is nothing in
+    either; the last are functions of the token's kind, drawn as the control task's are.
+    """
+    rng, found = np.random.default_rng(5), []
+    document, n = np.repeat(np.arange(40), 6), N_THERE + N_BY_DOCUMENT + N_BY_KIND
+    reading = Reading(rows=0, folds=3, bins=1, penalties=(1e-1,))
+    places = [Place("a", i, f"{i}") for i in range(3)]
+    yes_no = {f"v{v}": Variable(("no", "yes"), "") for v in range(n)}
+    about = {
+        "title": "m", "places": ["embeddings", "layer 0", "layer 1"], "tokens": 30, "windows_of_use": 0,
+        "variables": {name: [["no", "yes"], ""] for name in yes_no},
+    }  # fmt: skip
+    for _ in range(4):
+        kind = rng.integers(0, 30, 240)
+        often = rng.beta(2, 2, (n - N_BY_KIND, 40))[:, document]
+        of_kind = rng.integers(0, 2, (N_BY_KIND, 30))[:, kind]
+        labels = np.concatenate([rng.random(often.shape) < often, of_kind]).astype(np.int32)
+        rows = Rows(np.arange(240), kind, document, np.zeros(240, np.int32), labels, yes_no, ("0",), ())
+        splits, tallies = splits_of(rows, reading), {}
+        for model in (models.UNTRAINED, 0):
+            of_document, embedding = rng.normal(size=(3, 40, 8))[:, document], rng.normal(size=(30, 8))[kind]
+            x = of_document + embedding + rng.normal(size=(3, 240, 8))
+            x[1:, :, :N_THERE] += 1.5 * (2 * labels[:N_THERE].T - 1)
+            tallies[model] = read(jnp.asarray(x, jnp.float32), rows, places, reading, splits, 0)
+        seen = runs.kept(list(tallies.values()), fold_of_group(rows, splits))
+        seen |= {
+            "steps": np.array(list(tallies)),
+            "best": runs.best_places(tallies[0]),
+            "about": np.array(json.dumps(about)),
+        }
+        observed = {1: {name: value[None] for name, value in seen.items()}}
+        group = GroupResult(stack([Config()]), ("a",), np.array([-1]), observed, {}, np.array([]), (), [1.0])
+        found.append([finding(view_of(group), v) for v in range(n)])
+    return found
+
+
+def called_too_often(called, of):
+    """Whether more than 5% are called, by an exact test."""
+    return scipy.stats.binomtest(int(sum(called)), len(of), 0.05, "greater").pvalue < 1e-3
+
+
+def test_where_there_is_no_signal_the_words_say_so_at_the_stated_rate(equals):
+    """Not more than 5% of what is not there is called read; by whether the interval lies above 0, twice as much would be."""
+    nothing = [f for each in equals for f in each[N_THERE:-N_BY_KIND]]
+    assert not called_too_often([words.verdict(f) != "not read" for f in nothing], nothing)
+    by_interval = sum(lies_above_0(f.above_noise.above) for f in nothing)
+    assert scipy.stats.binomtest(by_interval, len(nothing), 0.05, "greater").pvalue < 0.01
+    assert all(words.verdict(f) != "not read" for each in equals for f in each[:N_THERE])
+
+
+def test_what_a_twin_has_as_well_is_not_called_learned_and_what_a_control_task_is_is_not_called_selective(equals):
+    every = [f for each in equals for f in each]
+    for claim in ("learned", "above_token"):
+        assert not called_too_often([survives(getattr(f, claim)) for f in every[N_THERE:]], every[N_THERE:]), claim
+    functions = [f for each in equals for f in each[-N_BY_KIND:]]
+    assert not called_too_often([survives(f.selectivity) for f in functions], functions)
+    assert np.mean([survives(f.above_noise) for f in functions]) > 0.5
+
+
 def test_one_token_has_no_control_task():
     group = made_up(LEARNED)
     (seen,) = group.observations.values()
@@ -379,6 +453,8 @@ def test_what_cannot_be_is_named(tmp_path):
         "data.windows = 1: must be at least 2": {"data": Data(windows=1)},
         "data.length = 1: must be at least 2": {"data": Data(length=1)},
         "reading.folds = 2: must be at least 3": {"reading": Reading(folds=2)},
+        "reading.orders = 18: must be at least 19": {"reading": Reading(orders=18)},
+        "reading.draws = 20: must be 1 to reading.orders = 19": {"reading": Reading(draws=20)},
         "reading.penalties = .*: must be 1 to 64 numbers above 0": {"reading": Reading(penalties=(0.0,))},
         "reading.sites = .*: must be names of sites": {"reading": Reading(sites=())},
         "use.windows = 24 and use.draws = 1: must be at least 2": {"use": Use(draws=1)},

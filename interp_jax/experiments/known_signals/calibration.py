@@ -33,12 +33,19 @@ READ = {
 # what is drawn, what is counted, the stated rate, and on which side of it a rate would be wrong
 CLASSES = "two normal classes: the fitted line's accuracy in closed form"
 COINS = "labels of a coin, beside the same in other orders"
+BIASED = "labels of documents that have coins of their own, beside those of the documents in other orders"
+ALIKE, BETTER = (
+    "two readings that say equally much of the labels of documents",
+    "share in which the first is called better",
+)
 HELD, CALLED = "share of 95% intervals with the true accuracy", "share called, where there is no signal"
 RATED = {
     "intervals, held out": (CLASSES, HELD, 0.95, "two-sided"),
     "intervals, five folds": (CLASSES, HELD, 0.95, "two-sided"),
     "no signal, held out": (COINS, CALLED, 0.05, "greater"),
     "no signal, five folds, 19 orders": (COINS, CALLED, 0.05, "greater"),
+    "no signal, documents, 19 orders": (BIASED, CALLED, 0.05, "greater"),
+    "no more than another, paired by folds": (ALIKE, BETTER, 0.05, "greater"),
 }
 
 

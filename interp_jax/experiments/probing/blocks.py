@@ -1,34 +1,27 @@
-"""The blocks of the report: the table of claims, heat maps with intervals, and along training what is read and what is used."""
+"""The blocks of the report: the table of claims, and heat maps with intervals; those about use are in `use_blocks.py`."""
 
 from collections.abc import Callable
 
 import numpy as np
 import plotly.graph_objects as go
 
-from interp_jax.experiments.probing.findings import (
-    ALL,
-    TURNS,
-    UNTRAINED,
-    View,
-    finding,
-    reliance,
-    reliance_along,
-    twin_of,
-)
+from interp_jax.experiments.probing.claims import Claim
+from interp_jax.experiments.probing.findings import UNTRAINED, View, finding
 from interp_jax.experiments.probing.reading import CONTROLS
 from interp_jax.experiments.probing.tallies import Score, at
-from interp_jax.experiments.probing.words import first_steps, sentence, verdict
+from interp_jax.experiments.probing.use_blocks import ACCURACY, along_blocks, cell, use_blocks
+from interp_jax.experiments.probing.words import chance, sentence, verdict
 from interp_jax.probes.controls import TRUE, TYPES
 from interp_jax.results import model_plots, plots, token_plots
 from interp_jax.results.report import Block, Details, Figure, Section, TableBlock, Text
-from interp_jax.results.tables import Interval, Table
+from interp_jax.results.tables import Table, cell_text
 
-ACCURACY = "balanced accuracy"
 LEVELS = (
     "variable", "read at", "accuracy", "constant", "shuffled", "token alone", "untrained twin", "control task",
 )  # fmt: skip
 CLAIMS = (
-    "variable", "above the token", "above the twin", "selectivity", "reliance, nats", "where it changes", "verdict",
+    "variable", "above shuffled", "above the token", "above the twin", "selectivity", "reliance, nats", "where it changes",
+    "verdict",
 )  # fmt: skip
 
 
@@ -76,7 +69,12 @@ def claim_blocks(view: View) -> list[Block]:
         for f in found
     ]
     claims = [
-        (f.name, *(cell(x) for x in (f.above_token, f.learned, f.selectivity, f.used, f.used_at_turns)), verdict(f))
+        (
+            f.name,
+            *(claimed(x) for x in (f.above_noise, f.above_token, f.learned, f.selectivity)),
+            *(cell(x) for x in (f.used, f.used_at_turns)),
+            verdict(f),
+        )
         for f in found
     ]
     return [
@@ -87,8 +85,10 @@ def claim_blocks(view: View) -> list[Block]:
             " twin, a model of the same shape with random weights, at the place where it is read best, shows what"
             " needs no training. The control task gives every token of the vocabulary a value at random: what a"
             " probe scores there it has learned by heart, and selectivity is how far its score lies above that"
-            " (Hewitt and Liang 2019); it is strict where the vocabulary is small. A claim survives where the 95%"
-            " interval of the difference, over groups, lies above 0: of twenty claims that are false, one does by chance.",
+            " (Hewitt and Liang 2019); it is strict where the vocabulary is small. A claim survives where p is at most"
+            " .05, so of twenty claims that are false, one does by chance. Shuffled labels and the control task are"
+            f" drawn {len(view.seen['figures'])} times, with folds of their own, and p is the rank among them; the token and"
+            " the twin are compared document by document and fold by fold.",
         ),
         TableBlock(
             Table(
@@ -101,17 +101,16 @@ def claim_blocks(view: View) -> list[Block]:
             Table(
                 CLAIMS,
                 claims,
-                "Differences, each with its 95% interval over groups. Reliance: see `Use, not presence`.",
+                "Differences, each with its 95% interval over groups, and p. Reliance: see `Use, not presence`.",
             )
         ),
         Text("\n\n".join(sentence(f, view) for f in found)),
     ]
 
 
-def cell(score: Score | None) -> Interval:
-    """A score in a table; one that was not measured is no number."""
-    nothing = Interval(np.nan, np.nan, np.nan)
-    return nothing if score is None else Interval(float(score.mean), float(score.low), float(score.high))
+def claimed(claim: Claim | None) -> str:
+    """A claim in a table."""
+    return "–" if claim is None else f"{cell_text(cell(claim.above))}, {chance(claim)}"
 
 
 def map_blocks(view: View) -> list[Block]:
@@ -170,94 +169,6 @@ def score_map(score: Score, view: View) -> go.Figure:
 def short(x: float) -> str:
     """Two digits without the zero before them."""
     return f"{x:.2f}".removeprefix("0")
-
-
-def along_blocks(view: View) -> list[Block]:
-    """When it becomes readable, and when used."""
-    if len(view.trained) < 2:
-        return []
-    order = sorted(
-        range(len(view.variables)), key=lambda v: reliance_along(view, v, TURNS) is None
-    )  # colours stay the same
-    told = lambda step: "never" if step is None else f"{step:,}"
-    rows = [(view.variables[v], view.places[view.best[v]], *map(told, first_steps(view, v))) for v in order]
-    at_best = lambda v: at(view.accuracy, slice(1, None), view.best[v], v, CONTROLS.index(TRUE))
-    twins = ", ".join(f"{float(twin_of(view, v).mean):.2f} ({view.variables[v]})" for v in order)
-    axes = plots.Axes("step of training", ACCURACY, x_scale="log")
-    blocks: list[Block] = [
-        Section(
-            "When it becomes readable, and when used",
-            "Along training, at the place where the model itself is read best. Read means above the untrained twin"
-            " at its best place; used means that erasing costs more than erasing as many random directions, on all"
-            " tokens or on those at which the variable changes; each with its whole 95% interval, and at all later"
-            " steps that were looked at.",
-        ),
-        TableBlock(
-            Table(
-                ("variable", "at", "read from step", "used from step"), rows, "The first step from which on it holds."
-            )
-        ),
-        Figure(plots.lines([line(view, v, at_best(v)) for v in order], axes), f"What is read. The twin has {twins}."),
-    ]
-    for which, said in ((ALL, "on all tokens"), (TURNS, "on the tokens at which the variable changes")):
-        found = [(v, reliance_along(view, v, which)) for v in order]
-        curves = [line(view, v, score) for v, score in found if score is not None]
-        if curves:
-            axes = plots.Axes("step of training", "reliance, nats per token", x_scale="log")
-            figure = plots.lines(curves, axes, [plots.Reference(0.0, "as random")])
-            blocks.append(Figure(figure, f"What is used, {said}."))
-    return blocks
-
-
-def line(view: View, v: int, score: Score) -> plots.Line:
-    """A score along training."""
-    return plots.Line(view.variables[v], np.array(view.trained), score.mean, score.low, score.high)
-
-
-def use_blocks(view: View) -> list[Block]:
-    """What erasing costs, layer by layer."""
-    heading = "Use, not presence"
-    if "use.place" not in view.seen:
-        why = (
-            "Use was not measured: it needs a causal model with logits, windows without padding, and one site of"
-            " the stream that is read in every layer. What is read here may be unused."
-        )
-        return [Section(heading, why)]
-    layers = range(1, len(view.places))
-    names = [view.places[s] for s in layers]
-    blocks: list[Block] = [
-        Section(
-            heading,
-            "What a linear probe could read of a variable is erased from the stream of one layer, at every"
-            " position (LEACE), and the loss is measured again; reliance is what it rises by above the rise by as"
-            f" many random directions of the whitened stream ({view.config.use.draws} draws). The loss without an"
-            f" edit is {float(view.seen['loss'][-1]):.3g} nats per token. Later layers may compute anew what was"
-            " erased, so a reliance of 0 at one layer does not say that a variable is never used; and directions"
-            " that hold much of the variance, as those that tell tokens apart, cost more than random ones,"
-            " whatever is read from them.",
-        )
-    ]
-    for which, said in ((ALL, "on all tokens"), (TURNS, "on the tokens at which the variable changes")):
-        rows = [
-            (name, *(cell(reliance(view, s, v, which)) for s in layers))
-            for v, name in enumerate(view.variables)
-            if view.seen["use.counts"][v, which].sum()
-        ]
-        if rows:
-            caption = f"Reliance in nats per token, by the layer at which is erased, {said}; 95% intervals."
-            blocks.append(TableBlock(Table(("variable", *names), rows, caption)))
-    return [*blocks, TableBlock(sizes(view))]
-
-
-def sizes(view: View) -> Table:
-    """How much is erased, at the place where each variable is read best."""
-    rows = []
-    for v, name in enumerate(view.variables):
-        u = np.flatnonzero((view.seen["use.place"] == view.best[v]) & (view.seen["use.variable"] == v))[0]
-        share, drawn = (float(view.seen[key][u]) for key in ("use.taken", "use.taken_at_random"))
-        rows.append((name, view.places[view.best[v]], int(view.seen["use.rank"][u]), f"{share:.1%}", f"{drawn:.1%}"))
-    columns = ("variable", "erased at", "directions", "share of the variance", "that of random ones")
-    return Table(columns, rows, "How much is erased.")
 
 
 PARTS: tuple[Callable[[View], list[Block]], ...] = (claim_blocks, map_blocks, along_blocks, use_blocks, data_blocks)

@@ -3,6 +3,7 @@
 from interp_jax.errors import InputError
 from interp_jax.experiments.subjects.model import Model, check_text
 from interp_jax.parts import hyper, part
+from interp_jax.probes.permutation import LEAST_ORDERS
 
 MOST_PENALTIES = 64
 
@@ -45,7 +46,9 @@ class Reading:
       bins: classes of positions whose scores are told apart.
       folds: of groups, on each of which probes are tested that have not seen it.
       penalties: among which the best is chosen for each fit, by a fold that it has not seen; shares of the mean variance.
-      draws: of the labels of the control task.
+      orders: of the shuffled labels, and as many draws of the control task and of the folds, in the model itself; p is at least
+        1 in orders + 1.
+      draws: those of them that the untrained twin and the checkpoints are read with.
       models: checkpoints along training, the last among them; of a published model there is one.
       at_once: windows that are run at once.
     """
@@ -55,15 +58,25 @@ class Reading:
     bins: int = 4
     folds: int = 4
     penalties: tuple = (1e-3, 1e-2, 1e-1)
+    orders: int = 19
     draws: int = 2
     models: int = 10
     at_once: int = 16
 
     def check(self) -> None:
         """Raise `InputError` for impossible values."""
-        for name, least in (("rows", 0), ("bins", 1), ("folds", 3), ("draws", 1), ("models", 1), ("at_once", 1)):
+        for name, least in (
+            ("rows", 0),
+            ("bins", 1),
+            ("folds", 3),
+            ("orders", LEAST_ORDERS),
+            ("models", 1),
+            ("at_once", 1),
+        ):
             if getattr(self, name) < least:
                 raise InputError(f"reading.{name} = {getattr(self, name)}: must be at least {least}")
+        if not 1 <= self.draws <= self.orders:
+            raise InputError(f"reading.draws = {self.draws}: must be 1 to reading.orders = {self.orders}")
         if not self.sites or not all(isinstance(site, str) for site in self.sites):
             raise InputError(f"reading.sites = {self.sites}: must be names of sites")
         if not 0 < len(self.penalties) <= MOST_PENALTIES or not all(p > 0 for p in self.penalties):

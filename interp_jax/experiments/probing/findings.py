@@ -1,12 +1,13 @@
-"""What was found of each variable, as scores with intervals, and what survives its controls.
+"""What was found of each variable, as scores with intervals, and the claims that are made of it.
 
-A claim survives where the 95% interval of a difference lies above 0, over groups:
-
-    above noise       labels - shuffled labels, at the place where the model is read best
+    above noise       labels - the same in another order, at the place where the model is read best
     above the token   that place - the embeddings: what the token alone does not tell
     learned           that place - the untrained twin, at the twin's best place
     selective         labels - control task, at that place: what is not a probe's own memory for tokens
     used              loss by its erasure - loss by erasing as many random directions, at that place
+
+The first four have the p of a test: see `claims.py`. Reliance is no score of probes that are fitted by folds: its interval,
+over groups and draws, is to lie above 0.
 """
 
 import json
@@ -16,6 +17,7 @@ import jax
 import numpy as np
 
 from interp_jax.experiments.experiment import GroupResult
+from interp_jax.experiments.probing.claims import Claim, above_another, above_orders
 from interp_jax.experiments.probing.config import Config
 from interp_jax.experiments.probing.models import UNTRAINED
 from interp_jax.experiments.probing.reading import CONTROLS
@@ -74,7 +76,7 @@ class Finding(NamedTuple):
       place: at which the model itself is read best.
       accuracy, shuffled, types, direction, token, twin: balanced accuracies, see the module; those of the embeddings and of the
         twin's best place last.
-      above_noise, above_token, learned, selectivity: differences.
+      above_noise, above_token, learned, selectivity: differences, each with its p.
       used, used_at_turns: reliance, in nats per token, and per token at which the variable changes.
     """
 
@@ -89,10 +91,10 @@ class Finding(NamedTuple):
     direction: Score
     token: Score
     twin: Score
-    above_noise: Score
-    above_token: Score
-    learned: Score
-    selectivity: Score | None
+    above_noise: Claim
+    above_token: Claim
+    learned: Claim
+    selectivity: Claim | None
     used: Score | None
     used_at_turns: Score | None
 
@@ -121,11 +123,32 @@ def finding(view: View, v: int) -> Finding:
     accuracy, token, twin = of(TRUE), of(TRUE, last, 0), twin_of(view, v)
     types = of(TYPES) if view.about["tokens"] > 1 else None  # one token has no control task
     values, about = view.about["variables"][name]
+    above = lambda control: Claim(difference(accuracy, of(control)), p_above_orders(view, v, control))
     return Finding(
         name, values, about, view.chance(v), s, accuracy, of(SHUFFLED), types, of(DIRECTION), token, twin,
-        difference(accuracy, of(SHUFFLED)), difference(accuracy, token), difference(accuracy, twin),
-        types and difference(accuracy, types), reliance(view, s, v, ALL), reliance(view, s, v, TURNS),
+        above(SHUFFLED), Claim(difference(accuracy, token), p_above(view, v, (last, s), (last, 0))),
+        above_twin(view, v, last), types and above(TYPES), reliance(view, s, v, ALL), reliance(view, s, v, TURNS),
     )  # fmt: skip
+
+
+def above_twin(view: View, v: int, m: int) -> Claim:
+    """What one of the models has above the untrained twin, at the place where the model itself is read best."""
+    untrained = view.steps.index(UNTRAINED)
+    other = int(at(view.accuracy, untrained, slice(None), v, CONTROLS.index(TRUE)).mean.argmax())
+    own = at(view.accuracy, m, view.best[v], v, CONTROLS.index(TRUE))
+    return Claim(difference(own, twin_of(view, v)), p_above(view, v, (m, view.best[v]), (untrained, other)))
+
+
+def p_above(view: View, v: int, one: tuple[int, int], other: tuple[int, int]) -> float:
+    """P of a model's place beside another's; see `claims.py`."""
+    drawn = lambda m, s: view.seen["drawn"][m, :, s, v]
+    return above_another(drawn(*one), drawn(*other), view.seen["there"][v], view.seen["fold"])
+
+
+def p_above_orders(view: View, v: int, control: str) -> float:
+    """P of the best layer of the model itself beside a control of which each draw has a best layer of its own."""
+    figures = view.seen["figures"][:, 1:, v]
+    return above_orders(figures[0, :, CONTROLS.index(TRUE)], figures[:, :, CONTROLS.index(control)])
 
 
 def twin_of(view: View, v: int) -> Score:
@@ -162,6 +185,6 @@ def above_random(sums: np.ndarray, counts: np.ndarray) -> Score | None:
     return Score(*(part.reshape(cells) for part in found), excess)
 
 
-def survives(score: Score | None) -> bool:
-    """Whether its interval lies above 0."""
+def lies_above_0(score: Score | None) -> bool:
+    """Whether its interval does."""
     return score is not None and float(score.low) > 0

@@ -2,7 +2,8 @@
 
 The probe is a linear discriminant with equal priors, so that no class is worth more than another, however rare. Documents are
 folds; the regularisation of a fold is chosen on others (nested). What each fit says of the tokens that it has not seen is
-counted by group, class of positions, and class.
+counted by draw, group, class of positions, and class. Each draw has folds of its own, an order of the labels, document by
+document, and random labels of tokens: what the labels themselves have is held against (`probes/permutation.py`).
 """
 
 from collections.abc import Sequence
@@ -25,21 +26,21 @@ CONTROLS = (TRUE, TYPES, SHUFFLED, DIRECTION)
 
 
 class Tallies(NamedTuple):
-    """By place, variable, control (in the order of `CONTROLS`), group, class of positions and class; summed over draws.
+    """By draw, place, variable, control (in the order of `CONTROLS`), group, class of positions and class.
 
     Attributes:
       hits: tokens of the class that were called right.
       totals: tokens of the class.
     """
 
-    hits: Int[np.ndarray, "S V T G K C"]
-    totals: Int[np.ndarray, "S V T G K C"]
+    hits: Int[np.ndarray, "N S V T G K C"]
+    totals: Int[np.ndarray, "N S V T G K C"]
 
 
 def splits_of(rows: Rows, reading: Reading) -> Splits:
     """Folds of groups, anew for each draw."""
     n = len(rows.index)
-    return cross_validation(n, reading.folds, groups=rows.group.tolist(), seeds=reading.draws, nested=True)
+    return cross_validation(n, reading.folds, groups=rows.group.tolist(), seeds=reading.orders, nested=True)
 
 
 def targets_of(rows: Rows) -> Float[np.ndarray, "V B C"]:
@@ -57,7 +58,7 @@ def read(
       InputError: activations that are not finite, or of which nothing varies anywhere.
     """
     alive = np.asarray((x.max(1) > x.min(1)).any(-1))
-    examples = Examples(x if alive.all() else x[alive], targets_of(rows), types=rows.token)
+    examples = Examples(x if alive.all() else x[alive], targets_of(rows), types=rows.token, groups=rows.group)
     hypers = equal_priors.Hypers(np.array(sorted(reading.penalties, reverse=True)))  # of equals the strongest is taken
     found = everywhere(
         equal_priors.PROBE,
@@ -70,28 +71,36 @@ def read(
         devices=jax.devices()[:1],
     )
     each = [tally(found, control, rows) for control in CONTROLS]
-    return with_constants(Tallies(*(np.stack(part, 2) for part in zip(*each, strict=True))), alive)
+    return with_constants(Tallies(*(np.stack(part, 3) for part in zip(*each, strict=True))), alive)
 
 
 def with_constants(found: Tallies, alive: Bool[np.ndarray, " S"]) -> Tallies:
     """With places at which all tokens are the same, of which any probe is a constant, and says the first class."""
-    totals = np.broadcast_to(found.totals[:1], (len(alive), *found.totals.shape[1:])).copy()
+    shape = (len(found.totals), len(alive), *found.totals.shape[2:])
+    totals = np.broadcast_to(found.totals[:, :1], shape).copy()
     hits = totals * (np.arange(totals.shape[-1]) == 0)
-    hits[alive], totals[alive] = found
+    hits[:, alive], totals[:, alive] = found
     return Tallies(hits, totals)
 
 
 def tally(
     found: Probed, control: str, rows: Rows
-) -> tuple[Int[np.ndarray, "S V G K C"], Int[np.ndarray, "S V G K C"]]:
-    """Hits and totals of a control, over all draws."""
+) -> tuple[Int[np.ndarray, "N S V G K C"], Int[np.ndarray, "N S V G K C"]]:
+    """Hits and totals of a control."""
     said = found.scores[..., found.control(control), 0, :, :].argmax(-1)  # [S N V B]
     y = found.targets(control)  # [S N V B C]
     there, told = y.any(-1), y.argmax(-1)
     n_classes = y.shape[-1]
     sizes = (rows.group.max() + 1, len(rows.bins), n_classes)
-    cell = (rows.group * sizes[1] + rows.bin) * n_classes + told
-    S, _, V, _ = said.shape
-    site = (np.arange(S)[:, None, None, None] * V + np.arange(V)[:, None]) * np.prod(sizes)
-    count = lambda which: np.bincount((site + cell)[which], minlength=S * V * np.prod(sizes)).reshape(S, V, *sizes)
-    return count(there & (said == told)), count(there)
+    S, N, V, _ = said.shape
+    place = (np.arange(N)[:, None] * S + np.arange(S)[:, None, None]) * V  # [S N 1]
+    cell = ((place + np.arange(V))[..., None] * sizes[0] + rows.group) * sizes[1] + rows.bin
+    count = lambda which: np.bincount((cell * n_classes + told)[which], minlength=N * S * V * np.prod(sizes))
+    return tuple(count(which).reshape(N, S, V, *sizes) for which in (there & (said == told), there))
+
+
+def fold_of_group(rows: Rows, splits: Splits) -> Int[np.ndarray, "N G"]:
+    """The fold that each group is in, in each draw; groups that nothing is read of are in none, -1."""
+    found = np.full((len(splits.fold), rows.group.max() + 1), -1)
+    found[:, rows.group] = splits.fold
+    return found

@@ -4,7 +4,10 @@ With M models in order of steps (the untrained twin, -1, first), S places, V var
 `reading.CONTROLS`, G groups, K classes of positions, C classes:
 
     steps [M]                          -1 is the untrained twin; the last is the model itself
-    hits, totals [M S V T G K C]       see `reading.py`
+    hits, totals [M S V T G K C]       see `reading.py`; over all draws
+    drawn [M N S V G C], fold [N G]    hits of the labels themselves in each of N draws, and the fold of each group in it
+    there [V G C]                      tokens that have a label
+    figures [O S V T]                  accuracy in the model itself, in each of O draws, of which the N are the first
     best [V]                           the place, of layers, at which the model itself is read best
     use.place [U], use.variable [U]    what was erased of the model itself: every variable at every layer
     use.rank, use.taken, use.taken_at_random [U]         directions, and the share of the variance that goes with them
@@ -29,12 +32,13 @@ from interp_jax.experiments.loop import digest
 from interp_jax.experiments.probing.config import Config
 from interp_jax.experiments.probing.examples import labelled
 from interp_jax.experiments.probing.models import UNTRAINED, Place, activations, models_of, places_of
-from interp_jax.experiments.probing.reading import Tallies, read, splits_of
+from interp_jax.experiments.probing.reading import CONTROLS, Tallies, fold_of_group, read, splits_of
 from interp_jax.experiments.probing.rows import Rows, rows_of
 from interp_jax.experiments.probing.tallies import balanced_accuracy
 from interp_jax.experiments.probing.use import erasers, token_losses_under
 from interp_jax.experiments.subjects.model import Subject, load_params, subject_of
 from interp_jax.models.transformer import Params
+from interp_jax.probes.controls import TRUE
 from interp_jax.train.run import RunState
 
 
@@ -83,13 +87,15 @@ def experiment(config: Config) -> Experiment:
 
 def analyse(asked: Asked, seed: int) -> dict[str, np.ndarray]:
     """All that is read and erased."""
-    splits = splits_of(asked.rows, asked.config.reading)
+    reading, rows = asked.config.reading, asked.rows
+    splits = splits_of(rows, reading)
+    few = splits._replace(fold=splits.fold[: reading.draws])
     found: dict[int, Tallies] = {}
     along: dict[int, Erased] = {}
     pairs = best = whole = None
     for step, params in models_of(asked.config, asked.subject.cfg, seed):
         x = harvest(params, asked)
-        found[step] = read(x, asked.rows, asked.places, asked.config.reading, splits, seed)
+        found[step] = read(x, rows, asked.places, reading, splits if best is None else few, seed)
         if best is None:
             best = best_places(found[step])
             pairs = [(s, v) for v in range(len(best)) for s in range(1, len(asked.places)) if can_erase(asked)]
@@ -98,7 +104,7 @@ def analyse(asked: Asked, seed: int) -> dict[str, np.ndarray]:
             chosen = [(s, v) for v, s in enumerate(best.tolist())]
             along[step] = erase(params, x, asked, chosen, seed)
     steps = sorted(found)
-    seen = {name: np.stack([getattr(found[step], name) for step in steps]) for name in Tallies._fields}
+    seen = kept([found[step] for step in steps], fold_of_group(rows, few))
     seen |= {"steps": np.array(steps, np.int32), "best": best}
     if whole is not None:
         seen |= {"use.place": np.array([s for s, _ in pairs]), "use.variable": np.array([v for _, v in pairs])}
@@ -123,8 +129,20 @@ compiled = jax.jit(activations, static_argnames=("cfg", "places"))
 
 def best_places(found: Tallies) -> Int[np.ndarray, " V"]:
     """The layer at which each variable is read best."""
-    accuracy = balanced_accuracy(found.hits[:, :, 0].sum(-2), found.totals[:, :, 0].sum(-2)).mean
-    return 1 + accuracy[1:].argmax(0)
+    of = (x[:, :, :, CONTROLS.index(TRUE)].sum((0, -2)) for x in found)
+    return 1 + balanced_accuracy(*of).mean[1:].argmax(0)
+
+
+def kept(found: list[Tallies], fold: Int[np.ndarray, "N G"]) -> dict[str, np.ndarray]:
+    """What is kept of the tallies of all models, the model itself the last; see the module."""
+    true, n = CONTROLS.index(TRUE), len(fold)
+    seen = {name: np.stack([getattr(one, name).sum(0) for one in found]) for name in Tallies._fields}
+    return seen | {
+        "drawn": np.stack([one.hits[:n, :, :, true].sum(-2) for one in found]),
+        "fold": fold,
+        "there": found[-1].totals[0, 0, :, true].sum(-2),
+        "figures": balanced_accuracy(*(x.sum(-2) for x in found[-1])).mean,
+    }
 
 
 def can_erase(asked: Asked) -> bool:
@@ -194,5 +212,4 @@ def about(asked: Asked) -> dict[str, Any]:
         "windows_of_use": len(windows_of_use(asked)) if can_erase(asked) else 0,
         "counts": {n: np.bincount(x[x >= 0]).tolist() for n, x in zip(rows.variables, rows.labels, strict=True)},
         "tokens": len(np.unique(rows.token)),
-        "draws": asked.config.reading.draws,
     }

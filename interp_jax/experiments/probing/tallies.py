@@ -31,6 +31,13 @@ def balanced_accuracy(hits: Num[np.ndarray, "*cells G C"], totals: Num[np.ndarra
       hits: examples of each class that were called right, by group.
       totals: examples of each class.
     """
+    return score(by_group(hits, totals))
+
+
+def by_group(
+    hits: Num[np.ndarray, "*cells G C"], totals: Num[np.ndarray, "*#cells G C"]
+) -> Float[np.ndarray, "*cells G"]:
+    """The a_g; see the module."""
     totals = np.broadcast_to(np.asarray(totals, np.float64), hits.shape)
     there = totals.sum(-2)
     rate = hits.sum(-2) / np.maximum(there, 1)
@@ -38,7 +45,7 @@ def balanced_accuracy(hits: Num[np.ndarray, "*cells G C"], totals: Num[np.ndarra
     share = (used / np.maximum(there, 1))[..., None, :]
     mean = (used * rate).sum(-1)
     n_groups = hits.shape[-2]
-    return score(mean[..., None] + n_groups * (share * (hits - rate[..., None, :] * totals)).sum(-1))
+    return mean[..., None] + n_groups * (share * (hits - rate[..., None, :] * totals)).sum(-1)
 
 
 def mean_of(sums: Float[np.ndarray, "*cells G"], totals: Num[np.ndarray, "*#cells G"]) -> Score:

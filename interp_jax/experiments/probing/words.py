@@ -4,17 +4,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from interp_jax.experiments.probing.claims import Claim, survives
 from interp_jax.experiments.probing.findings import (
     ALL,
     TURNS,
     Finding,
     View,
+    above_twin,
     finding,
+    lies_above_0,
     reliance_along,
-    survives,
-    twin_of,
 )
-from interp_jax.experiments.probing.tallies import Score, at, difference
+from interp_jax.experiments.probing.tallies import Score
 
 
 def interval(score: Score) -> str:
@@ -22,15 +23,21 @@ def interval(score: Score) -> str:
     return f"{score.mean:.3f} [{score.low:.3f}, {score.high:.3f}]"
 
 
+def chance(claim: Claim) -> str:
+    """A p: "p = .03"."""
+    return "p < .001" if claim.p < 1e-3 else f"p = {claim.p:.2g}".replace("0.", ".")
+
+
 def failed(found: Finding) -> list[str]:
     """The controls that a variable does not survive, as clauses."""
     said = []
     if not survives(found.above_noise):
-        said.append(f"shuffled labels are read as well ({interval(found.shuffled)})")
+        said.append(f"shuffled labels are read as well ({interval(found.shuffled)}; {chance(found.above_noise)})")
     if not survives(found.above_token):
-        said.append(f"the token alone tells as much ({interval(found.token)} at the embeddings)")
+        told = f"{interval(found.token)} at the embeddings; {chance(found.above_token)}"
+        said.append(f"the token alone tells as much ({told})")
     if not survives(found.learned):
-        said.append(f"a model with random weights is read as well ({interval(found.twin)})")
+        said.append(f"a model with random weights is read as well ({interval(found.twin)}; {chance(found.learned)})")
     return said
 
 
@@ -48,7 +55,7 @@ def use(found: Finding) -> str:
 
 def is_used(found: Finding) -> bool:
     """Whether erasing it costs more than erasing at random, on all tokens or on those at which it changes."""
-    return survives(found.used) or survives(found.used_at_turns)
+    return lies_above_0(found.used) or lies_above_0(found.used_at_turns)
 
 
 def sentence(found: Finding, view: View) -> str:
@@ -66,7 +73,7 @@ def sentence(found: Finding, view: View) -> str:
     else:
         told = (
             "It lies above the token alone and the untrained twin, but is not selective: the probe learns random"
-            f" labels of tokens as well ({interval(found.types)})."
+            f" labels of tokens as well ({interval(found.types)}; {chance(found.selectivity)})."
         )
     return f"{read} {told} {use(found)}"
 
@@ -93,8 +100,7 @@ class Since(NamedTuple):
 
 def first_steps(view: View, v: int) -> Since:
     """Of a variable, at the place where the model itself is read best."""
-    score = lambda m: at(view.accuracy, m, view.best[v], v, 0)
-    read = [survives(difference(score(m), twin_of(view, v))) for m in range(1, len(view.steps))]
+    read = [survives(above_twin(view, v, m)) for m in range(1, len(view.steps))]
     along = [score for score in (reliance_along(view, v, which) for which in (ALL, TURNS)) if score is not None]
     used = np.any([score.low > 0 for score in along], axis=0).tolist() if along else []
     first = since(read, view.trained)

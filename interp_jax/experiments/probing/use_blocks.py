@@ -1,0 +1,108 @@
+"""The blocks of the report about use: when it begins along training, what erasing costs by layer, and how much is erased."""
+
+import numpy as np
+
+from interp_jax.experiments.probing.findings import ALL, TURNS, View, reliance, reliance_along, twin_of
+from interp_jax.experiments.probing.reading import CONTROLS
+from interp_jax.experiments.probing.tallies import Score, at
+from interp_jax.experiments.probing.words import first_steps
+from interp_jax.probes.controls import TRUE
+from interp_jax.results import plots
+from interp_jax.results.report import Block, Figure, Section, TableBlock
+from interp_jax.results.tables import Interval, Table
+
+ACCURACY = "balanced accuracy"
+
+
+def cell(score: Score | None) -> Interval:
+    """A score in a table; one that was not measured is no number."""
+    nothing = Interval(np.nan, np.nan, np.nan)
+    return nothing if score is None else Interval(float(score.mean), float(score.low), float(score.high))
+
+
+def along_blocks(view: View) -> list[Block]:
+    """When it becomes readable, and when used."""
+    if len(view.trained) < 2:
+        return []
+    order = sorted(
+        range(len(view.variables)), key=lambda v: reliance_along(view, v, TURNS) is None
+    )  # colours stay the same
+    told = lambda step: "never" if step is None else f"{step:,}"
+    rows = [(view.variables[v], view.places[view.best[v]], *map(told, first_steps(view, v))) for v in order]
+    at_best = lambda v: at(view.accuracy, slice(1, None), view.best[v], v, CONTROLS.index(TRUE))
+    twins = ", ".join(f"{float(twin_of(view, v).mean):.2f} ({view.variables[v]})" for v in order)
+    axes = plots.Axes("step of training", ACCURACY, x_scale="log")
+    blocks: list[Block] = [
+        Section(
+            "When it becomes readable, and when used",
+            "Along training, at the place where the model itself is read best. Read means above the untrained twin"
+            " at its best place; used means that erasing costs more than erasing as many random directions, on all"
+            " tokens or on those at which the variable changes; each with its whole 95% interval, and at all later"
+            " steps that were looked at.",
+        ),
+        TableBlock(
+            Table(
+                ("variable", "at", "read from step", "used from step"), rows, "The first step from which on it holds."
+            )
+        ),
+        Figure(plots.lines([line(view, v, at_best(v)) for v in order], axes), f"What is read. The twin has {twins}."),
+    ]
+    for which, said in ((ALL, "on all tokens"), (TURNS, "on the tokens at which the variable changes")):
+        found = [(v, reliance_along(view, v, which)) for v in order]
+        curves = [line(view, v, score) for v, score in found if score is not None]
+        if curves:
+            axes = plots.Axes("step of training", "reliance, nats per token", x_scale="log")
+            figure = plots.lines(curves, axes, [plots.Reference(0.0, "as random")])
+            blocks.append(Figure(figure, f"What is used, {said}."))
+    return blocks
+
+
+def line(view: View, v: int, score: Score) -> plots.Line:
+    """A score along training."""
+    return plots.Line(view.variables[v], np.array(view.trained), score.mean, score.low, score.high)
+
+
+def use_blocks(view: View) -> list[Block]:
+    """What erasing costs, layer by layer."""
+    heading = "Use, not presence"
+    if "use.place" not in view.seen:
+        why = (
+            "Use was not measured: it needs a causal model with logits, windows without padding, and one site of"
+            " the stream that is read in every layer. What is read here may be unused."
+        )
+        return [Section(heading, why)]
+    layers = range(1, len(view.places))
+    names = [view.places[s] for s in layers]
+    blocks: list[Block] = [
+        Section(
+            heading,
+            "What a linear probe could read of a variable is erased from the stream of one layer, at every"
+            " position (LEACE), and the loss is measured again; reliance is what it rises by above the rise by as"
+            f" many random directions of the whitened stream ({view.config.use.draws} draws). The loss without an"
+            f" edit is {float(view.seen['loss'][-1]):.3g} nats per token. Later layers may compute anew what was"
+            " erased, so a reliance of 0 at one layer does not say that a variable is never used; and directions"
+            " that hold much of the variance, as those that tell tokens apart, cost more than random ones,"
+            " whatever is read from them.",
+        )
+    ]
+    for which, said in ((ALL, "on all tokens"), (TURNS, "on the tokens at which the variable changes")):
+        rows = [
+            (name, *(cell(reliance(view, s, v, which)) for s in layers))
+            for v, name in enumerate(view.variables)
+            if view.seen["use.counts"][v, which].sum()
+        ]
+        if rows:
+            caption = f"Reliance in nats per token, by the layer at which is erased, {said}; 95% intervals."
+            blocks.append(TableBlock(Table(("variable", *names), rows, caption)))
+    return [*blocks, TableBlock(sizes(view))]
+
+
+def sizes(view: View) -> Table:
+    """How much is erased, at the place where each variable is read best."""
+    rows = []
+    for v, name in enumerate(view.variables):
+        u = np.flatnonzero((view.seen["use.place"] == view.best[v]) & (view.seen["use.variable"] == v))[0]
+        share, drawn = (float(view.seen[key][u]) for key in ("use.taken", "use.taken_at_random"))
+        rows.append((name, view.places[view.best[v]], int(view.seen["use.rank"][u]), f"{share:.1%}", f"{drawn:.1%}"))
+    columns = ("variable", "erased at", "directions", "share of the variance", "that of random ones")
+    return Table(columns, rows, "How much is erased.")
