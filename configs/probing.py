@@ -6,8 +6,11 @@
 ./launch/local --config configs/probing.py                the induction circuit built by hand, on sequences that repeat
     … --config.model.path=~/bert --config.data.path=examples.jsonl       texts, spans and labels of your own
 
-Expect, of the grown model: depth of brackets, strings and comments are read above the embeddings and the untrained twin, and
-erasing them costs more than erasing as many random directions; whether a name was there before is hardly read.
+Expect, of the circuit: which token stands before is read off layer 0, not off the embeddings and far less off the twin, and
+erasing it costs more than a nat, for induction looks for it; which one stands two places before is not there; and what is read
+of whether a token was seen before, positions tell. Of the grown model: depth of brackets, strings and comments are read above
+the embeddings and the untrained twin, and erasing them costs more than erasing as many random directions; whether a name was
+there before is hardly read.
 """
 
 from collections.abc import Iterator

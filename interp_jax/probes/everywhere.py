@@ -83,6 +83,7 @@ def everywhere(
     hypers = jax.tree.map(lambda leaf: jnp.atleast_1d(jnp.asarray(leaf, data.x.dtype)), hypers)
     length = max(len(leaf) for leaf in jax.tree.leaves(hypers))
     hypers = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (length,)), hypers)
+    splits = splits._replace(nested=splits.nested and length > 1)  # of one, none is to be chosen
     n_seeds = len(splits.fold)
     counted = (data.w > 0) if data.w.ndim == 1 else (data.w > 0).any(0)
     index = [

@@ -1,5 +1,8 @@
 """Variables of the algorithmic tasks: of sequences in which segments repeat, read off the tokens themselves.
 
+    token before        which token stands before this one, what a previous-token head moves here; of a large vocabulary, which
+                        of as many ranges of ids as `RANGES` it is of
+    two before          the same of the token two places before
     seen before         whether the token has occurred in the row before
     distance            how far back it occurred last, in classes; none where it never did
     copied next         whether the token after it is the one that followed it last time: what an induction head can say
@@ -15,6 +18,7 @@ from interp_jax.data.probing.variables import NONE, Annotated, Variable, bin_nam
 from interp_jax.errors import InputError
 
 DISTANCES = (8, 16, 32)
+SMALL, RANGES = 32, 8  # a vocabulary of which each token is a value, and into how many a larger one is cut
 VARIABLES = {
     "seen before": Variable(("no", "yes"), "whether the token has occurred in the row before"),
     "distance": Variable(bin_names(DISTANCES), "how far back the token occurred last"),
@@ -22,8 +26,13 @@ VARIABLES = {
 }
 
 
-def label_sequences(tokens: Int[np.ndarray, "W P"], source: str) -> Annotated:
-    """Labels of the tokens of each row; the last token has no next one.
+def label_sequences(tokens: Int[np.ndarray, "W P"], source: str, d_vocab: int | None = None) -> Annotated:
+    """Labels of the tokens of each row; the first has none before it, and the last no next one.
+
+    Args:
+      tokens: of rows.
+      source: what they are, for people.
+      d_vocab: how many ids there are; those that occur, if not given.
 
     Raises:
       InputError: nothing ever repeats.
@@ -37,7 +46,14 @@ def label_sequences(tokens: Int[np.ndarray, "W P"], source: str) -> Annotated:
     followed = np.take_along_axis(tokens, np.minimum(last + 1, tokens.shape[1] - 1), axis=1)
     following = np.roll(tokens, -1, axis=1)
     copied[:, :-1] = np.where(seen, followed == following, NONE)[:, :-1]
+    own, values = ranges(tokens, d_vocab or int(tokens.max()) + 1)
+    before = {
+        "token before": Variable(values, "which token stands before"),
+        "two before": Variable(values, "which token stands two places before"),
+    }
     labels = {
+        "token before": earlier(own, 1),
+        "two before": earlier(own, 2),
         "seen before": seen.astype(np.int32),
         "distance": np.where(seen, binned(column - last, DISTANCES), NONE).astype(np.int32),
         "copied next": copied,
@@ -45,7 +61,20 @@ def label_sequences(tokens: Int[np.ndarray, "W P"], source: str) -> Annotated:
     names = tuple(f"row {i}" for i in range(len(tokens)))
     group = np.arange(len(tokens), dtype=np.int32)
     positions = np.arange(tokens.shape[1], dtype=np.int32)[None]
-    return Annotated(tokens, positions, labels, VARIABLES, group, names, (), source)
+    return Annotated(tokens, positions, labels, before | VARIABLES, group, names, (), source)
+
+
+def ranges(tokens: Int[np.ndarray, "W P"], d_vocab: int) -> tuple[Int[np.ndarray, "W P"], tuple[str, ...]]:
+    """Which value each id is of, and their names: the ids themselves, or ranges of them."""
+    if d_vocab <= SMALL:
+        return tokens, tuple(map(str, range(d_vocab)))
+    edges = tuple(-(-n * d_vocab // RANGES) for n in range(1, RANGES))
+    return binned(tokens, edges), bin_names(edges)
+
+
+def earlier(labels: Int[np.ndarray, "W P"], by: int) -> Int[np.ndarray, "W P"]:
+    """The label of the token so many places before; -1 where there is none."""
+    return np.pad(labels, ((0, 0), (by, 0)), constant_values=NONE)[:, :-by]
 
 
 def last_occurrence(tokens: Int[np.ndarray, "W P"]) -> Int[np.ndarray, "W P"]:

@@ -129,7 +129,7 @@ def map_blocks(view: View) -> list[Block]:
             " token is to what it means.",
         )
     ]
-    for m, control, caption in maps[: 3 if view.about["tokens"] > 1 else 2]:
+    for m, control, caption in maps[: 3 if view.has_control_task else 2]:
         score = at(view.accuracy, m, slice(None), slice(None), CONTROLS.index(control))
         blocks.append(Figure(score_map(score, view), caption))
     titles = [f"{name} ({view.chance(v):.2g})" for v, name in enumerate(view.variables)]

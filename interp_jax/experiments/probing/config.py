@@ -54,7 +54,7 @@ class Reading:
     """
 
     sites: tuple = ("blocks.resid_post",)
-    rows: int = 8_192
+    rows: int = 4_096
     bins: int = 4
     folds: int = 4
     penalties: tuple = (1e-3, 1e-2, 1e-1)

@@ -32,7 +32,7 @@ def labelled(config: Config, subject: Subject) -> Annotated:
     elif subject.tokenizer is None:
         n = (config.data.windows, length_of(config, subject))
         tokens = np.asarray(induction_batch(MEASURING, 0, *n, subject.cfg.d_vocab))
-        found = label_sequences(tokens, "random segments that repeat")
+        found = label_sequences(tokens, "random segments that repeat", subject.cfg.d_vocab)
     else:
         found = source_code(config, subject)
     return chosen(found, config.data.variables)

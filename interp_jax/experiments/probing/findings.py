@@ -64,6 +64,11 @@ class View(NamedTuple):
         """Steps of the models along training."""
         return [step for step in self.steps if step != UNTRAINED]
 
+    @property
+    def has_control_task(self) -> bool:
+        """Whether labels of tokens can tell anything: a probe has those of so few kinds as it has numbers by heart."""
+        return self.about["tokens"] > self.about["width"] + 1
+
     def chance(self, v: int) -> float:
         """What a constant scores."""
         return 1 / len(self.about["variables"][self.variables[v]][0])
@@ -121,7 +126,7 @@ def finding(view: View, v: int) -> Finding:
     name, s, last = view.variables[v], view.best[v], len(view.steps) - 1
     of = lambda control, m=last, place=s: at(view.accuracy, m, place, v, CONTROLS.index(control))
     accuracy, token, twin = of(TRUE), of(TRUE, last, 0), twin_of(view, v)
-    types = of(TYPES) if view.about["tokens"] > 1 else None  # one token has no control task
+    types = of(TYPES) if view.has_control_task else None
     values, about = view.about["variables"][name]
     above = lambda control: Claim(difference(accuracy, of(control)), p_above_orders(view, v, control))
     return Finding(

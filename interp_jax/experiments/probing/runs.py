@@ -19,6 +19,7 @@ With M models in order of steps (the untrained twin, -1, first), S places, V var
 """
 
 import json
+import warnings
 from typing import Any, NamedTuple
 
 import jax
@@ -31,7 +32,7 @@ from interp_jax.experiments.experiment import Experiment, untrained
 from interp_jax.experiments.loop import digest
 from interp_jax.experiments.probing.config import Config
 from interp_jax.experiments.probing.examples import labelled
-from interp_jax.experiments.probing.models import UNTRAINED, Place, activations, models_of, places_of
+from interp_jax.experiments.probing.models import PUBLISHED, UNTRAINED, Place, activations, models_of, places_of
 from interp_jax.experiments.probing.reading import CONTROLS, Tallies, fold_of_group, read, splits_of
 from interp_jax.experiments.probing.rows import Rows, rows_of
 from interp_jax.experiments.probing.tallies import balanced_accuracy
@@ -93,9 +94,12 @@ def analyse(asked: Asked, seed: int) -> dict[str, np.ndarray]:
     found: dict[int, Tallies] = {}
     along: dict[int, Erased] = {}
     pairs = best = whole = None
+    notes: list[str] = []
     for step, params in models_of(asked.config, asked.subject.cfg, seed):
         x = harvest(params, asked)
-        found[step] = read(x, rows, asked.places, reading, splits if best is None else few, seed)
+        with warnings.catch_warnings(record=True) as said:
+            found[step] = read(x, rows, asked.places, reading, splits if best is None else few, seed)
+        notes += [f"{called(step)}: {one.message}" for one in said]
         if best is None:
             best = best_places(found[step])
             pairs = [(s, v) for v in range(len(best)) for s in range(1, len(asked.places)) if can_erase(asked)]
@@ -111,7 +115,7 @@ def analyse(asked: Asked, seed: int) -> dict[str, np.ndarray]:
         seen |= {f"use.{name}": np.array(value) for name, value in whole._asdict().items() if name != "loss"}
         seen |= {"use.counts": counts(asked), "use.along": np.stack([along[s].sums for s in steps if s != UNTRAINED])}
         seen |= {"loss": np.array([along[s].loss for s in steps if s != UNTRAINED])}
-    return seen | {"about": np.array(json.dumps(about(asked)))}
+    return seen | {"about": np.array(json.dumps(about(asked, notes)))}
 
 
 def harvest(params: Params, asked: Asked) -> Float[Array, "S B D"]:
@@ -193,8 +197,13 @@ def erase(params: Params, x: Float[Array, "S B D"], asked: Asked, pairs: list[tu
     return Erased(column("rank"), column("taken"), column("taken_at_random"), sums, float(clean.mean()))
 
 
-def about(asked: Asked) -> dict[str, Any]:
-    """What the report needs to name all that."""
+def called(step: int) -> str:
+    """A model, for people."""
+    return "the untrained twin" if step == UNTRAINED else "the model" if step == PUBLISHED else f"step {step:,}"
+
+
+def about(asked: Asked, notes: list[str]) -> dict[str, Any]:
+    """What the report needs to name all that, and what was noticed on the way."""
     rows, data = asked.rows, asked.data
     n_repeated = sum(repeated_groups(data).values())
     leaks = f"{n_repeated} windows stand in several groups word for word, so folds share them" if n_repeated else ""
@@ -208,8 +217,9 @@ def about(asked: Asked) -> dict[str, Any]:
         "windows": list(data.tokens.shape),
         "rows": len(rows.index),
         "groups": len(np.unique(rows.group)),
-        "left_out": [*rows.left_out, *([leaks] if leaks else [])],
+        "left_out": [*rows.left_out, *([leaks] if leaks else []), *notes],
         "windows_of_use": len(windows_of_use(asked)) if can_erase(asked) else 0,
         "counts": {n: np.bincount(x[x >= 0]).tolist() for n, x in zip(rows.variables, rows.labels, strict=True)},
         "tokens": len(np.unique(rows.token)),
+        "width": asked.subject.cfg.d_model,
     }

@@ -67,7 +67,10 @@ def sentence(found: Finding, view: View) -> str:
     if lost := failed(found):
         told = f"It does not survive its controls: {'; '.join(lost)}."
     elif found.types is None:
-        told = "It survives every control; that by kinds of tokens says nothing, for all tokens that are read are the same."
+        told = (
+            "It survives every control. There is none by kinds of tokens, for these are so few"
+            f" ({view.about['tokens']}) that a probe of {view.about['width']} dimensions has any labels of theirs by heart."
+        )
     elif survives(found.selectivity):
         told = "It survives every control."
     else:

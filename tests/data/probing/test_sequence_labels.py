@@ -21,13 +21,21 @@ def test_labels_are_those_of_loops():
             assert of.labels["distance"][row, p] == distance
             copied = tokens[row, earlier[-1] + 1] == tokens[row, p + 1] if earlier and p < 39 else -1
             assert of.labels["copied next"][row, p] == copied
+            for name, by in (("token before", 1), ("two before", 2)):
+                value = of.variables[name].values[of.labels[name][row, p]]
+                assert value == str(tokens[row, p - by]) if p >= by else of.labels[name][row, p] == -1
     assert last_occurrence(np.array([[1, 2, 1, 1]])).tolist() == [[-1, -1, 0, 2]]
 
 
 def test_of_a_repeated_segment_all_is_copied():
     tokens = np.asarray(repeated_random(0, 0, 4, 16, 1000))
-    of = label_sequences(tokens, "repeats")
+    of = label_sequences(tokens, "repeats", 1000)
     assert (of.labels["copied next"][:, 16:31] == 1).mean() > 0.9
+    values = of.variables["token before"].values
+    assert len(values) == 8 and of.variables["two before"].values == values
+    for value, token in zip(of.labels["token before"][:, 1:].ravel(), tokens[:, :-1].ravel(), strict=True):
+        low, _, high = values[value].replace("+", "–9999").partition("–")
+        assert int(low) <= token <= int(high)
     assert of.labels["seen before"][:, 16:].all() and of.labels["seen before"][:, :16].mean() < 0.1
 
 
