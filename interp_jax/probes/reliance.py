@@ -17,7 +17,7 @@ Erasers, layers and data are arrays: no edit, all subspaces × layers and their 
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -82,7 +82,7 @@ def measured(
     """The behaviour under all erasers and their controls.
 
     Args:
-      behaviour: of `args`, one number for each example; taps `site` once.
+      behaviour: of `args`, one number for each example; taps `site` once. The same function compiles once.
       args: parameters and data, read by all members.
       site: where.
       erasers: with a leading axis of subspaces S. `interchanged` ones put in what another example has.
@@ -108,7 +108,7 @@ def measured(
     at = None if layers is None else with_clean(np.int32(layers)[number])
     members = Member(with_clean(number), with_clean(read), with_clean(write), at)
     devices = jax.devices() if devices is None else devices
-    run = population(partial(under, behaviour, site), batch, devices)
+    run = program(behaviour, site, batch, tuple(devices))
     shared = (jnp.asarray(erasers.centre, jnp.float32), where, args)
     values = np.asarray(run(pad_members(members, len(devices)), shared))[: len(number) + 1]
     if len(wrong := np.argwhere(~np.isfinite(values))):
@@ -116,6 +116,12 @@ def measured(
         which = f"of subspace {(cell - 1) % n}" + " (control)" * (cell > n) if cell else "without an edit"
         raise InputError(f"the behaviour {which} is {values[cell, example]} on example {example}")
     return Measured(values[0], values[1 : n + 1], values[n + 1 :].reshape(draws, n, -1))
+
+
+@lru_cache(maxsize=64)
+def program(behaviour: Behaviour, site: str, batch: int, devices: tuple[jax.Device, ...]) -> Callable[[Any, Any], Any]:
+    """The compiled function of (members, shared): one for a behaviour, however often it is measured."""
+    return population(partial(under, behaviour, site), batch, devices)
 
 
 class Member(NamedTuple):

@@ -8,6 +8,7 @@ block's activations of all layers.
 """
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -39,7 +40,7 @@ def scrubbed(
     """An eraser of each layer, with a leading axis of layers: apply them all by `eraser.edit_of(erasers)`.
 
     Args:
-      model: parameters, tokens -> anything, with taps.
+      model: parameters, tokens -> anything, with taps. The same function compiles once.
       params: of the model.
       site: in the stack, with activations [W P D].
       blocks: the data from the beginning, once for every layer.
@@ -62,7 +63,7 @@ def scrubbed(
     n_layers, _, n_positions, d = shape
     lead = (n_layers, n_positions) if by_position else (n_layers,)
     erasers = Eraser(np.zeros((*lead, d)), np.zeros((*lead, d, rank)), np.zeros((*lead, rank, d)))
-    started, further = moment_harvest.programs(reader(model, site), by_position, dtype)
+    started, further = programs(model, site, by_position, dtype)
     for layer in range(n_layers):
         given, sums = (params, edit_of(erasers), jnp.int32(layer)), None
         for block in blocks():
@@ -73,6 +74,12 @@ def scrubbed(
         for held, own in zip(erasers, made, strict=True):
             held[layer] = own
     return erasers
+
+
+@lru_cache(maxsize=32)
+def programs(model: Model, site: str, by_position: bool, dtype: jax.typing.DTypeLike | None) -> tuple:
+    """Those of a harvest of `reader`: one pair for a model, however many concepts are scrubbed from it."""
+    return moment_harvest.programs(reader(model, site), by_position, dtype)
 
 
 def reader(model: Model, site: str) -> moment_harvest.Read:

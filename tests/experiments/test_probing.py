@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,8 @@ import pytest
 import scipy.stats
 from rich.console import Console
 
+from interp_jax import taps
+from interp_jax.activations.moment_harvest import Labelled, one_hot
 from interp_jax.data import tokenizer_io
 from interp_jax.data.corpus_io import train_tokenizer
 from interp_jax.data.probing.variables import Annotated, Variable
@@ -31,6 +35,7 @@ from interp_jax.models import transformer
 from interp_jax.models.transformer import TransformerConfig
 from interp_jax.parts import stack
 from interp_jax.probes.controls import DIRECTION, SHUFFLED, TRUE, TYPES
+from interp_jax.probes.erasure.eraser import edit_of, ranks
 from interp_jax.results.run_directory import finished_members
 from interp_jax.train.language import next_token_losses
 
@@ -201,18 +206,36 @@ def test_losses_with_an_edit_are_those_of_a_model_that_is_edited_by_hand():
     params = transformer.init(jax.random.key(0), CFG)
     tokens = jax.random.randint(jax.random.key(1), (3, 9), 0, 11)
     rng = np.random.default_rng(4)
-    made = [use.erasers(jnp.asarray(rng.normal(size=(50, 16)), jnp.float32), rng.integers(0, 2, 50), 2, 2, 0)] * 2
-    clean, edited = use.token_losses_under(params, tokens, "blocks.resid_post", np.array([0, 1]), made, CFG)
+    own = [use.erasers(jnp.asarray(rng.normal(size=(50, 16)), jnp.float32), rng.integers(0, 2, 50), 2, 2, 0).each] * 2
+    clean, edited = use.token_losses_under(params, tokens, "blocks.resid_post", np.array([0, 1]), own, CFG)
     np.testing.assert_allclose(clean, next_token_losses(params, tokens, CFG), atol=1e-5)
     assert edited.shape == (3, 2, 3, 8)
     x = transformer.stream(params, tokens[:, :-1], CFG)
-    for e, eraser in enumerate(made[1].each):  # the last layer's stream is what the logits are made of
+    for e, eraser in enumerate(own[1]):  # the last layer's stream is what the logits are made of
         y = x - ((x - eraser.centre) @ eraser.read @ eraser.write).astype(np.float32)
         logits = np.asarray(transformer.unembed(params, y, CFG), np.float64)
         losses = (
             np.log(np.exp(logits).sum(-1)) - np.take_along_axis(logits, np.asarray(tokens)[:, 1:, None], -1)[..., 0]
         )
         np.testing.assert_allclose(edited[e, 1], losses, atol=1e-4)
+
+
+def test_scrubbers_leave_nothing_linear_at_any_layer_and_their_controls_do():
+    params = jax.tree.map(lambda x: 2 * x, transformer.init(jax.random.key(0), CFG))
+    tokens = np.random.default_rng(6).integers(0, 11, (60, 9))
+    labels = np.where(tokens > 1, tokens % 3, -1)
+    parts = [slice(0, 30), slice(30, 60)]
+    windows = [Labelled(tokens[i], one_hot(labels[i], 4), np.float32(labels[i] >= 0)) for i in parts]
+    made = use.scrubbers(params, windows, "blocks.resid_post", CFG, 2, 0)
+    known, z = labels >= 0, one_hot(labels, 3)
+    left = []
+    for eraser in made:
+        model = partial(taps.edit(use.stream_of(CFG)), {"blocks.resid_post": edit_of(eraser)})
+        _, acts = taps.record(model, ["blocks.resid_post"])(params, tokens)
+        x = np.asarray(acts["blocks.resid_post"], np.float64)[:, known]
+        left.append([np.abs(np.cov(own.T, z[known].T)[:16, 16:]).max() / own.std(0).max() for own in x])
+    assert max(left[0]) < 1e-5 and min(left[1] + left[2]) > 1e-3
+    assert all(ranks(one).tolist() == [2, 2] for one in made) and not np.allclose(made[1].read, made[2].read)
 
 
 # ------------------------------------------------------------------------------------------------- the whole
@@ -247,7 +270,11 @@ def test_what_is_read_off_positions_is_not_learned(circuit):
         and "It does not survive its controls: the token alone tells as much" in html
     )
     assert np.isfinite(seen["use.sums"]).all() and seen["use.sums"].shape[1:3] == (3, 2)
-    assert "What does not survive its controls: seen before" in html and "NaN" not in html.partition("<script")[0]
+    assert np.isfinite(seen["use.scrubbed"]).all() and seen["use.scrubbed"].shape[:3] == (5, 3, 2)
+    assert "Read above what the token alone tells and above the twin: token before." in html
+    assert "by what erasing costs above erasing at random: token before." in html
+    assert re.search("What does not survive its controls: [^.]*seen before", html)
+    assert "NaN" not in html.partition("<script")[0]
 
 
 def made_up(accuracy, use_sums=None, groups=12, orders=19):
@@ -459,6 +486,7 @@ def test_what_cannot_be_is_named(tmp_path):
         "reading.penalties = .*: must be 1 to 64 numbers above 0": {"reading": Reading(penalties=(0.0,))},
         "reading.sites = .*: must be names of sites": {"reading": Reading(sites=())},
         "use.windows = 24 and use.draws = 1: must be at least 2": {"use": Use(draws=1)},
+        "use.scrubbed = 1: must be at least 2, or 0": {"use": Use(scrubbed=1)},
     }.items():
         with pytest.raises(InputError, match=message):
             Config(**changes).check()

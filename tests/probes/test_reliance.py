@@ -39,6 +39,9 @@ def test_what_is_used_is_told_from_what_is_only_there(compilations):
     controls = random_like(TWO, seed=0, n=39)
     with compilations() as names:
         found = measured(behaviour, ARGS, "blocks.resid_post", TWO, controls, np.array([1, 2]), batch=8)
+        other = random_like(TWO, seed=1, n=39)
+        again = measured(behaviour, ARGS, "blocks.resid_post", TWO, other, np.array([1, 0]), batch=8)
+    np.testing.assert_array_equal(again.erased[0], found.erased[0])
     assert names.count("on_device") == 1
     np.testing.assert_allclose(found.clean, CLEAN, rtol=1e-5)
     np.testing.assert_allclose(found.erased[0], 0, atol=1e-5)

@@ -13,7 +13,7 @@ from interp_jax.errors import InputError
 from interp_jax.models import transformer
 from interp_jax.models.transformer import TransformerConfig
 from interp_jax.probes.erasure.eraser import Eraser, edit_of, ranks
-from interp_jax.probes.erasure.linear import least_change
+from interp_jax.probes.erasure.linear import least_change, orthogonal
 from interp_jax.probes.scrubbing import scrubbed
 
 CFG = TransformerConfig(n_layers=3, d_model=12, n_heads=2, d_head=6, d_mlp=24, d_vocab=20, n_context=6)
@@ -45,6 +45,7 @@ def left(edit, by_position=False):
 def test_nothing_linear_is_left_at_any_layer(compilations):
     with compilations() as names:
         erasers = scrubbed(model, PARAMS, SITE, blocks, least_change, 3)
+        scrubbed(model, jax.tree.map(lambda x: -x, PARAMS), SITE, blocks, orthogonal, 3)  # another model of the kind
     assert names.count("further") == 1 and ranks(erasers).tolist() == [2, 2, 2]
     assert left(edit_of(erasers)).max() < 1e-6
     places = {str(i): Place(SITE, i) for i in range(3)}

@@ -21,6 +21,10 @@ ROWS = {
         "a quadratic concept: LEACE leaves what the likelihood ratio reads, transport (QLEACE) a guess",
         0.05,
     ),
+    "scrubbing": (
+        "a model that computes the concept anew at every layer: erasers in order leave a guess at each",
+        0.05,
+    ),
     "moments": ("means a hundred times the spread: covariances as in float64, in units of variances", 1e-6),
     "reliance": ("two directions that tell the answer, of which the model reads one", 0.1),
     "intervals": ("95% intervals of effects and excesses, over 2,000 draws", 0.0161),

@@ -5,6 +5,7 @@ the means in units of the covariance, and Δ of what an eraser leaves is known t
 second and counted on a third.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -13,16 +14,17 @@ import scipy.special
 from jaxtyping import Array, Float, Int
 
 from interp_jax import taps
-from interp_jax.activations.moment_harvest import one_hot
+from interp_jax.activations.moment_harvest import Labelled, one_hot
 from interp_jax.activations.moments import Moments, merge, streamed
 from interp_jax.experiments.measures.planted import Told
 from interp_jax.probes import lda
-from interp_jax.probes.erasure.eraser import Eraser, erased, ranks, stacked
+from interp_jax.probes.erasure.eraser import Eraser, edit_of, erased, ranks, stacked
 from interp_jax.probes.erasure.inlp import inlp_of
 from interp_jax.probes.erasure.labelled import transport, transported
 from interp_jax.probes.erasure.linear import least_change, orthogonal, projection, random_like
 from interp_jax.probes.linear import predict
 from interp_jax.probes.reliance import Measured, measured, reliance, relied_on
+from interp_jax.probes.scrubbing import scrubbed
 
 EXAMPLES, WIDTH = 4_000, 16
 NARROW = 6  # of classes that a quadratic reader tells apart, by 27 numbers
@@ -84,6 +86,33 @@ def after(seed: int, fit: Any, readable_after: Any = None) -> Told:
     left = [(erased(eraser, x), y) for x, y in draws[1:]]
     truth = readable(of, eraser) if readable_after is None else readable_after
     return told((read(*draws[1:]), float(scipy.special.ndtr(DISTANCE / 2))), (read(*left), truth))
+
+
+def of_scrubbing(seed: int) -> Told:
+    """A model that computes the concept anew at every layer: scrubbing leaves a guess at each of them."""
+    rng = np.random.default_rng(seed)
+    of = law(rng)
+    draws = [draw(of, rng) for _ in range(3)]
+    x, y = (np.concatenate(parts) for parts in zip(*draws, strict=True))
+    pair = rng.normal(size=(len(x), 2))
+    pair[:, 1] = np.abs(pair[:, 1]) * np.sign(pair[:, 0]) * (2 * y - 1)  # their product has the class's sign
+    rows, third = jnp.asarray(np.concatenate([x, pair], 1), jnp.float32), np.split(np.arange(len(x))[:, None], 3)
+    blocks = lambda: [Labelled(part, one_hot(y[part], 2)) for part in np.array_split(third[0], 4)]
+    erasers = scrubbed(computes_again, rows, "blocks.resid_post", blocks, least_change, 2)
+    model = partial(taps.edit(computes_again), {"blocks.resid_post": edit_of(erasers)})
+    _, acts = taps.record(model, ["blocks.resid_post"])(rows, np.arange(len(x))[:, None])
+    left = np.asarray(acts["blocks.resid_post"], np.float64)[:, :, 0]
+    each = [read(*((own[part[:, 0]], y[part[:, 0]]) for part in third[1:])) for own in left]
+    return told((read(*draws[1:]), float(scipy.special.ndtr(DISTANCE / 2))), *((found, CHANCE) for found in each))
+
+
+def computes_again(rows: Float[Array, "N D"], index: Int[Array, "W P"]) -> Float[Array, "W P D"]:
+    """Layers that each write the product of the last two numbers along directions of their own."""
+
+    def layer(x: Array, towards: Array) -> tuple[Array, None]:
+        return taps.tap(x + (x[..., -1] * x[..., -2])[..., None] * towards, "blocks.resid_post"), None
+
+    return taps.scan(layer, rows[index], jnp.eye(3, rows.shape[1], dtype=rows.dtype))[0]
 
 
 def told(*pairs: tuple[float, float]) -> Told:
@@ -205,6 +234,7 @@ QUESTIONS = {
     "projection": of_projection,
     "random subspace": of_random,
     "transport": of_transport,
+    "scrubbing": of_scrubbing,
     "moments": of_moments,
     "reliance": of_reliance,
     "intervals": of_intervals,

@@ -21,7 +21,7 @@ LEVELS = (
 )  # fmt: skip
 CLAIMS = (
     "variable", "above shuffled", "above the token", "above the twin", "selectivity", "reliance, nats", "where it changes",
-    "verdict",
+    "every layer", "verdict",
 )  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def claim_blocks(view: View) -> list[Block]:
         (
             f.name,
             *(claimed(x) for x in (f.above_noise, f.above_token, f.learned, f.selectivity)),
-            *(cell(x) for x in (f.used, f.used_at_turns)),
+            *(cell(x) for x in (f.used, f.used_at_turns, f.scrubbed)),
             verdict(f),
         )
         for f in found
@@ -110,7 +110,11 @@ def claim_blocks(view: View) -> list[Block]:
 
 def claimed(claim: Claim | None) -> str:
     """A claim in a table."""
-    return "–" if claim is None else f"{cell_text(cell(claim.above))}, {chance(claim)}"
+    return (
+        "–"
+        if claim is None
+        else f"{cell_text(cell(claim.above))}, {chance(claim)}".replace(" ", "\u00a0").replace(",", ", ")
+    )
 
 
 def map_blocks(view: View) -> list[Block]:

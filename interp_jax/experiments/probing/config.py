@@ -90,15 +90,19 @@ class Use:
     Attributes:
       windows: on which.
       draws: random subspaces of equal rank, the control.
+      scrubbed: windows on which erasers of all layers are fitted, each for what the earlier ones leave; 0 leaves that out.
     """
 
     windows: int = 24
     draws: int = 3
+    scrubbed: int = 64
 
     def check(self) -> None:
         """Raise `InputError` for impossible values."""
         if self.windows < 2 or self.draws < 2:
             raise InputError(f"use.windows = {self.windows} and use.draws = {self.draws}: must be at least 2")
+        if self.scrubbed < 0 or self.scrubbed == 1:
+            raise InputError(f"use.scrubbed = {self.scrubbed}: must be at least 2, or 0 for none")
 
 
 @part

@@ -83,6 +83,7 @@ class Finding(NamedTuple):
         twin's best place last.
       above_noise, above_token, learned, selectivity: differences, each with its p.
       used, used_at_turns: reliance, in nats per token, and per token at which the variable changes.
+      scrubbed: reliance where it is erased at every layer.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Finding(NamedTuple):
     selectivity: Claim | None
     used: Score | None
     used_at_turns: Score | None
+    scrubbed: Score | None
 
 
 def view_of(group: GroupResult, member: int = 0) -> View:
@@ -133,6 +135,7 @@ def finding(view: View, v: int) -> Finding:
         name, values, about, view.chance(v), s, accuracy, of(SHUFFLED), types, of(DIRECTION), token, twin,
         above(SHUFFLED), Claim(difference(accuracy, token), p_above(view, v, (last, s), (last, 0))),
         above_twin(view, v, last), types and above(TYPES), reliance(view, s, v, ALL), reliance(view, s, v, TURNS),
+        reliance_of_all(view, v, ALL),
     )  # fmt: skip
 
 
@@ -168,6 +171,13 @@ def reliance(view: View, s: int, v: int, which: int) -> Score | None:
         return None
     (u,) = np.flatnonzero((view.seen["use.place"] == s) & (view.seen["use.variable"] == v))
     return above_random(view.seen["use.sums"][u, :, which], view.seen["use.counts"][v, which])
+
+
+def reliance_of_all(view: View, v: int, which: int) -> Score | None:
+    """What the loss rises by with a variable scrubbed from all layers, above random directions."""
+    if "use.scrubbed" not in view.seen:
+        return None
+    return above_random(view.seen["use.scrubbed"][v, :, which], view.seen["use.counts"][v, which])
 
 
 def reliance_along(view: View, v: int, which: int) -> Score | None:

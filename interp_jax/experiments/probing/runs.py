@@ -13,6 +13,7 @@ With M models in order of steps (the untrained twin, -1, first), S places, V var
     use.rank, use.taken, use.taken_at_random [U]         directions, and the share of the variance that goes with them
     use.sums [U 1+R 2 G], use.counts [V 2 G]             what the loss rises by, summed over tokens and over those at which the
                                                          variable changes; by the variable's edit and by R random ones
+    use.scrubbed [V 1+R 2 G]           the same of each variable scrubbed from all layers
     use.along [M-1 V 1+R 2 G]          the same at the best places of every trained model
     loss [M]                           of the windows on which use is measured
     about                              names, as JSON
@@ -20,47 +21,27 @@ With M models in order of steps (the untrained twin, -1, first), S places, V var
 
 import json
 import warnings
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from interp_jax.data.probing.variables import Annotated, repeated_groups
+from interp_jax.data.probing.variables import repeated_groups
 from interp_jax.experiments.experiment import Experiment, untrained
 from interp_jax.experiments.loop import digest
 from interp_jax.experiments.probing.config import Config
+from interp_jax.experiments.probing.erasing import Asked, Erased, can_erase, counts, erase, scrub, windows_of_use
 from interp_jax.experiments.probing.examples import labelled
-from interp_jax.experiments.probing.models import PUBLISHED, UNTRAINED, Place, activations, models_of, places_of
+from interp_jax.experiments.probing.models import PUBLISHED, UNTRAINED, activations, models_of, places_of
 from interp_jax.experiments.probing.reading import CONTROLS, Tallies, fold_of_group, read, splits_of
-from interp_jax.experiments.probing.rows import Rows, rows_of
+from interp_jax.experiments.probing.rows import rows_of
 from interp_jax.experiments.probing.tallies import balanced_accuracy
-from interp_jax.experiments.probing.use import erasers, token_losses_under
-from interp_jax.experiments.subjects.model import Subject, load_params, subject_of
+from interp_jax.experiments.subjects.model import load_params, subject_of
 from interp_jax.models.transformer import Params
 from interp_jax.probes.controls import TRUE
 from interp_jax.train.run import RunState
-
-
-class Asked(NamedTuple):
-    """What all models of a run are asked."""
-
-    config: Config
-    subject: Subject
-    data: Annotated
-    rows: Rows
-    places: list[Place]
-
-
-class Erased(NamedTuple):
-    """What erasing did: see the module; of some pairs of a place and a variable."""
-
-    rank: list[int]
-    taken: list[float]
-    taken_at_random: list[float]
-    sums: Float[np.ndarray, "U E 2 G"]
-    loss: float
 
 
 def experiment(config: Config) -> Experiment:
@@ -93,7 +74,7 @@ def analyse(asked: Asked, seed: int) -> dict[str, np.ndarray]:
     few = splits._replace(fold=splits.fold[: reading.draws])
     found: dict[int, Tallies] = {}
     along: dict[int, Erased] = {}
-    pairs = best = whole = None
+    pairs = best = whole = everywhere = None
     notes: list[str] = []
     for step, params in models_of(asked.config, asked.subject.cfg, seed):
         x = harvest(params, asked)
@@ -104,6 +85,7 @@ def analyse(asked: Asked, seed: int) -> dict[str, np.ndarray]:
             best = best_places(found[step])
             pairs = [(s, v) for v in range(len(best)) for s in range(1, len(asked.places)) if can_erase(asked)]
             whole = erase(params, x, asked, pairs, seed) if pairs else None
+            everywhere = scrub(params, asked, seed) if pairs and asked.config.use.scrubbed else None
         if pairs and step != UNTRAINED:
             chosen = [(s, v) for v, s in enumerate(best.tolist())]
             along[step] = erase(params, x, asked, chosen, seed)
@@ -114,6 +96,7 @@ def analyse(asked: Asked, seed: int) -> dict[str, np.ndarray]:
         seen |= {"use.place": np.array([s for s, _ in pairs]), "use.variable": np.array([v for _, v in pairs])}
         seen |= {f"use.{name}": np.array(value) for name, value in whole._asdict().items() if name != "loss"}
         seen |= {"use.counts": counts(asked), "use.along": np.stack([along[s].sums for s in steps if s != UNTRAINED])}
+        seen |= {} if everywhere is None else {"use.scrubbed": everywhere}
         seen |= {"loss": np.array([along[s].loss for s in steps if s != UNTRAINED])}
     return seen | {"about": np.array(json.dumps(about(asked, notes)))}
 
@@ -147,54 +130,6 @@ def kept(found: list[Tallies], fold: Int[np.ndarray, "N G"]) -> dict[str, np.nda
         "there": found[-1].totals[0, 0, :, true].sum(-2),
         "figures": balanced_accuracy(*(x.sum(-2) for x in found[-1])).mean,
     }
-
-
-def can_erase(asked: Asked) -> bool:
-    """Whether the model predicts the next token, of windows without padding, from what is read."""
-    causal = asked.subject.cfg.causal and asked.subject.cfg.head != "none"
-    return causal and len(asked.data.positions) == 1 and len(asked.config.reading.sites) == 1
-
-
-def windows_of_use(asked: Asked) -> Int[np.ndarray, " U"]:
-    """Which windows use is measured on: spread over all."""
-    n = len(asked.data.tokens)
-    return np.unique(np.linspace(0, n - 1, min(asked.config.use.windows, n)).round().astype(int))
-
-
-def masks(asked: Asked) -> Float[np.ndarray, "V 2 W _"]:
-    """Which predicted tokens count: all, and those that change the variable."""
-    at, found = windows_of_use(asked), []
-    for name in asked.rows.variables:
-        label = asked.data.labels[name][at]
-        now, then = label[:, :-1], label[:, 1:]
-        found.append(np.stack([np.ones(now.shape), (now >= 0) & (then >= 0) & (now != then)]))
-    return np.stack(found).astype(np.float64)
-
-
-def by_group(x: Float[np.ndarray, "*N W"], asked: Asked) -> Float[np.ndarray, "*N G"]:
-    """Sums over the windows of each group."""
-    group = asked.data.group[windows_of_use(asked)]
-    return np.stack([x[..., group == g].sum(-1) for g in np.unique(group)], axis=-1)
-
-
-def counts(asked: Asked) -> Float[np.ndarray, "V 2 G"]:
-    """Tokens that count, by variable and group."""
-    return by_group(masks(asked).sum(-1), asked)
-
-
-def erase(params: Params, x: Float[Array, "S B D"], asked: Asked, pairs: list[tuple[int, int]], seed: int) -> Erased:
-    """Erases variables at places, one at a time, and as many random directions."""
-    sizes = [len(v.values) for v in asked.rows.variables.values()]
-    labels, draws = asked.rows.labels, asked.config.use.draws
-    made = [erasers(x[s], labels[v], sizes[v], draws, seed) for s, v in pairs]
-    layers = np.array([asked.places[s].layer for s, _ in pairs])
-    (site,) = asked.config.reading.sites
-    tokens = jnp.asarray(asked.data.tokens[windows_of_use(asked)])
-    clean, edited = token_losses_under(params, tokens, site, layers, made, asked.subject.cfg)
-    weight = masks(asked)[[v for _, v in pairs]]  # [U 2 W P-1]
-    sums = by_group(np.einsum("euwp,uowp->ueow", (edited - clean).astype(np.float64), weight), asked)
-    column = lambda name: [getattr(of, name) for of in made]
-    return Erased(column("rank"), column("taken"), column("taken_at_random"), sums, float(clean.mean()))
 
 
 def called(step: int) -> str:

@@ -5,6 +5,8 @@
     effect      R W takes out all that a linear probe could read of the variable (LEACE: Belrose et al. 2023)
     control     R W takes out as many directions of the whitened stream, drawn at random: what it costs to lose any of them
     reliance    loss with the effect's edit, less the mean of those with the control's
+    scrubbed    the same with an edit at every layer, each for what the earlier ones leave (`probes/scrubbing.py`); its control
+                takes as many random directions of every layer
 
 ("amnesic probing": Elazar, Ravfogel, Jacovi and Goldberg 2021). A reliance whose interval lies above 0 says that the model
 loses more with the variable than with other directions; it need not say that it reads this very code.
@@ -17,12 +19,14 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from interp_jax.activations.moment_harvest import one_hot
+from interp_jax.activations.moment_harvest import Labelled, one_hot
 from interp_jax.activations.moments import Moments, streamed
+from interp_jax.models import transformer
 from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.probes.erasure.eraser import Eraser, ranks, stacked
 from interp_jax.probes.erasure.linear import least_change, random_like, shrunk
 from interp_jax.probes.reliance import Behaviour, measured
+from interp_jax.probes.scrubbing import Model, scrubbed
 from interp_jax.train.language import next_token_losses
 
 SHRINKAGE = "oas"  # of the covariance: few tokens may have a label
@@ -67,12 +71,42 @@ def taken(eraser: Eraser, moments: Moments) -> float:
     return float(np.trace(eraser.write.T @ there @ eraser.write) / np.trace(moments.covariance))
 
 
+def scrubbers(
+    params: Params,
+    windows: list[Labelled],
+    site: str,
+    cfg: TransformerConfig,
+    draws: int,
+    seed: int,
+) -> list[Eraser]:
+    """What scrubs a variable from every layer, and then the controls of some draws; leading axis of layers.
+
+    Args:
+      params: of the model.
+      windows: with one-hot targets.
+      site: in every layer.
+      cfg: of the model.
+      draws: of the control.
+      seed: of these.
+    """
+    drawn: list[Eraser] = []
+
+    def fit(moments: Moments) -> Eraser:
+        own = least_change(moments, SHRINKAGE)
+        drawn.append(random_like(own, seed + len(drawn), draws, shrunk(moments, SHRINKAGE)))
+        return own
+
+    own = scrubbed(stream_of(cfg), params, site, lambda: windows, fit, min(windows[0].targets.shape[-1], cfg.d_model))
+    by_layer = [np.stack(part, 1) for part in zip(*drawn, strict=True)]
+    return [own, *(Eraser(*(part[n] for part in by_layer)) for n in range(draws))]
+
+
 def token_losses_under(
     params: Params,
     tokens: Int[Array, "W P"],
     site: str,
-    layers: Int[np.ndarray, " U"],
-    made: list[Erasers],
+    layers: Int[np.ndarray, " U"] | None,
+    made: list[list[Eraser]],
     cfg: TransformerConfig,
 ) -> tuple[Float[np.ndarray, "W P-1"], Float[np.ndarray, "E U W P-1"]]:
     """The loss of every token but the first: without an edit; with each eraser of each variable. All of them one program.
@@ -81,11 +115,11 @@ def token_losses_under(
       params: of the model.
       tokens: of windows without padding.
       site: which is edited.
-      layers: of each variable's place.
-      made: its erasers.
+      layers: of each variable's place; None where its erasers are of all layers.
+      made: of each variable its eraser, and those of the controls.
       cfg: of the model.
     """
-    own, *drawn = (stacked(list(kind)) for kind in zip(*(of.each for of in made), strict=True))
+    own, *drawn = (stacked(list(kind)) for kind in zip(*made, strict=True))
     controls = Eraser(*(np.stack(part) for part in zip(*drawn, strict=True)))
     shape = (tokens.shape[0], tokens.shape[1] - 1)
     found = measured(behaviour_of(cfg), (params, tokens), site, own, controls, layers, devices=jax.devices()[:1])
@@ -97,3 +131,9 @@ def token_losses_under(
 def behaviour_of(cfg: TransformerConfig) -> Behaviour:
     """The losses of all tokens but the first of each window, one after the other."""
     return lambda params, tokens: next_token_losses(params, tokens, cfg).reshape(-1)
+
+
+@lru_cache(maxsize=8)
+def stream_of(cfg: TransformerConfig) -> Model:
+    """The stream, with taps."""
+    return lambda params, tokens: transformer.stream(params, tokens, cfg)

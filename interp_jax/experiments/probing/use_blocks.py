@@ -2,7 +2,15 @@
 
 import numpy as np
 
-from interp_jax.experiments.probing.findings import ALL, TURNS, View, reliance, reliance_along, twin_of
+from interp_jax.experiments.probing.findings import (
+    ALL,
+    TURNS,
+    View,
+    reliance,
+    reliance_along,
+    reliance_of_all,
+    twin_of,
+)
 from interp_jax.experiments.probing.reading import CONTROLS
 from interp_jax.experiments.probing.tallies import Score, at
 from interp_jax.experiments.probing.words import first_steps
@@ -80,20 +88,21 @@ def use_blocks(view: View) -> list[Block]:
             " position (LEACE), and the loss is measured again; reliance is what it rises by above the rise by as"
             f" many random directions of the whitened stream ({view.config.use.draws} draws). The loss without an"
             f" edit is {float(view.seen['loss'][-1]):.3g} nats per token. Later layers may compute anew what was"
-            " erased, so a reliance of 0 at one layer does not say that a variable is never used; and directions"
+            " erased, so a reliance of 0 at one layer does not say that a variable is never used: it is also erased at"
+            " every layer, by erasers each of which is fitted to what the earlier ones leave (Belrose et al. 2023). Directions"
             " that hold much of the variance, as those that tell tokens apart, cost more than random ones,"
             " whatever is read from them.",
         )
     ]
     for which, said in ((ALL, "on all tokens"), (TURNS, "on the tokens at which the variable changes")):
         rows = [
-            (name, *(cell(reliance(view, s, v, which)) for s in layers))
+            (name, *(cell(reliance(view, s, v, which)) for s in layers), cell(reliance_of_all(view, v, which)))
             for v, name in enumerate(view.variables)
             if view.seen["use.counts"][v, which].sum()
         ]
         if rows:
             caption = f"Reliance in nats per token, by the layer at which is erased, {said}; 95% intervals."
-            blocks.append(TableBlock(Table(("variable", *names), rows, caption)))
+            blocks.append(TableBlock(Table(("variable", *names, "every layer"), rows, caption)))
     return [*blocks, TableBlock(sizes(view))]
 
 

@@ -48,14 +48,16 @@ def use(found: Finding) -> str:
     cost = f"erasing it there costs {interval(found.used)} nats per token more than erasing as many random directions"
     if found.used_at_turns is not None:
         cost += f", and {interval(found.used_at_turns)} more on the tokens at which it changes"
+    if found.scrubbed is not None:
+        cost += f"; erasing it at every layer costs {interval(found.scrubbed)} more"
     if failed(found):
         return f"It says nothing about use that {cost}: what is erased is what the controls read, too."
     return f"{'It is used' if is_used(found) else 'Use is not shown'}: {cost}."
 
 
 def is_used(found: Finding) -> bool:
-    """Whether erasing it costs more than erasing at random, on all tokens or on those at which it changes."""
-    return lies_above_0(found.used) or lies_above_0(found.used_at_turns)
+    """Whether erasing it costs more than erasing at random: at its place, on all tokens or where it changes; or everywhere."""
+    return any(map(lies_above_0, (found.used, found.used_at_turns, found.scrubbed)))
 
 
 def sentence(found: Finding, view: View) -> str:

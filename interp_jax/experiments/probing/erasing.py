@@ -1,0 +1,126 @@
+"""What erasing does to a model's loss: of a variable at a place, at the best places along training, and at every layer.
+
+Losses are those of windows spread over all, summed by group over the tokens that count: every one, or those at which the
+variable changes. See `use.py`.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from interp_jax.activations.moment_harvest import Labelled, one_hot
+from interp_jax.data.probing.variables import NONE, Annotated
+from interp_jax.experiments.probing.config import Config
+from interp_jax.experiments.probing.models import Place
+from interp_jax.experiments.probing.rows import Rows
+from interp_jax.experiments.probing.use import erasers, scrubbers, token_losses_under
+from interp_jax.experiments.subjects.model import Subject
+from interp_jax.models.transformer import Params
+
+
+class Asked(NamedTuple):
+    """What all models of a run are asked."""
+
+    config: Config
+    subject: Subject
+    data: Annotated
+    rows: Rows
+    places: list[Place]
+
+
+class Erased(NamedTuple):
+    """What erasing did: see the module; of some pairs of a place and a variable."""
+
+    rank: list[int]
+    taken: list[float]
+    taken_at_random: list[float]
+    sums: Float[np.ndarray, "U E 2 G"]
+    loss: float
+
+
+def can_erase(asked: Asked) -> bool:
+    """Whether the model predicts the next token, of windows without padding, from what is read."""
+    causal = asked.subject.cfg.causal and asked.subject.cfg.head != "none"
+    return causal and len(asked.data.positions) == 1 and len(asked.config.reading.sites) == 1
+
+
+def windows_of_use(asked: Asked) -> Int[np.ndarray, " U"]:
+    """Which windows use is measured on: spread over all."""
+    return spread(asked, asked.config.use.windows)
+
+
+def spread(asked: Asked, count: int) -> Int[np.ndarray, " U"]:
+    """So many windows, spread over all."""
+    n = len(asked.data.tokens)
+    return np.unique(np.linspace(0, n - 1, min(count, n)).round().astype(int))
+
+
+def masks(asked: Asked) -> Float[np.ndarray, "V 2 W _"]:
+    """Which predicted tokens count: all, and those that change the variable."""
+    at, found = windows_of_use(asked), []
+    for name in asked.rows.variables:
+        label = asked.data.labels[name][at]
+        now, then = label[:, :-1], label[:, 1:]
+        found.append(np.stack([np.ones(now.shape), (now >= 0) & (then >= 0) & (now != then)]))
+    return np.stack(found).astype(np.float64)
+
+
+def by_group(x: Float[np.ndarray, "*N W"], asked: Asked) -> Float[np.ndarray, "*N G"]:
+    """Sums over the windows of each group."""
+    group = asked.data.group[windows_of_use(asked)]
+    return np.stack([x[..., group == g].sum(-1) for g in np.unique(group)], axis=-1)
+
+
+def counts(asked: Asked) -> Float[np.ndarray, "V 2 G"]:
+    """Tokens that count, by variable and group."""
+    return by_group(masks(asked).sum(-1), asked)
+
+
+def erase(params: Params, x: Float[Array, "S B D"], asked: Asked, pairs: list[tuple[int, int]], seed: int) -> Erased:
+    """Erases variables at places, one at a time, and as many random directions."""
+    sizes = [len(v.values) for v in asked.rows.variables.values()]
+    labels, draws = asked.rows.labels, asked.config.use.draws
+    made = [erasers(x[s], labels[v], sizes[v], draws, seed) for s, v in pairs]
+    layers = np.array([asked.places[s].layer for s, _ in pairs])
+    (site,) = asked.config.reading.sites
+    tokens = jnp.asarray(asked.data.tokens[windows_of_use(asked)])
+    clean, edited = token_losses_under(params, tokens, site, layers, [of.each for of in made], asked.subject.cfg)
+    sums = risen(edited - clean, masks(asked)[[v for _, v in pairs]], asked)
+    column = lambda name: [getattr(of, name) for of in made]
+    return Erased(column("rank"), column("taken"), column("taken_at_random"), sums, float(clean.mean()))
+
+
+def scrub(params: Params, asked: Asked, seed: int) -> Float[np.ndarray, "V E 2 G"]:
+    """What the loss rises by with each variable scrubbed from all layers, and with as many random directions."""
+    use, cfg, (site,) = asked.config.use, asked.subject.cfg, asked.config.reading.sites
+    n_classes = max(
+        len(v.values) for v in asked.rows.variables.values()
+    )  # of all the same, so that one program serves them
+    fitted, at_once = spread(asked, use.scrubbed), asked.config.reading.at_once
+    made = []
+    for name in asked.rows.variables:
+        labels = kept_labels(asked, name)
+        parts = [fitted[i : i + at_once] for i in range(0, len(fitted), at_once)]
+        windows = [
+            Labelled(asked.data.tokens[i], one_hot(labels[i], n_classes), np.float32(labels[i] >= 0)) for i in parts
+        ]
+        made.append(scrubbers(params, windows, site, cfg, use.draws, seed))
+    tokens = jnp.asarray(asked.data.tokens[windows_of_use(asked)])
+    clean, edited = token_losses_under(params, tokens, site, None, made, cfg)
+    return risen(edited - clean, masks(asked), asked)
+
+
+def kept_labels(asked: Asked, name: str) -> Int[np.ndarray, "W P"]:
+    """Labels of all tokens by the values that are read, -1 of the others."""
+    kept, data = asked.rows.variables[name].values, asked.data
+    number = [kept.index(value) if value in kept else NONE for value in data.variables[name].values]
+    return np.array([*number, NONE])[data.labels[name]]
+
+
+def risen(
+    by: Float[np.ndarray, "E U W P"], weight: Float[np.ndarray, "U 2 W P"], asked: Asked
+) -> Float[np.ndarray, "U E 2 G"]:
+    """Sums over tokens that count, by group."""
+    return by_group(np.einsum("euwp,uowp->ueow", by.astype(np.float64), weight), asked)
