@@ -7,6 +7,8 @@
     rank k         targets T x + noise, T [C D] of rank k
     typed          tokens of types, each type a point; a label of a side of a plane, so of each type
     statements     pairs of a statement and its negation; truth along one direction, negation along another, which is stronger
+    trees          words of trees: ±1 along a direction of its own for each edge on the way from the root; so squared distances
+                   of words are numbers of edges between them, and squared lengths are depths
     absent         labels that have nothing to do with x
 
 Directions are orthonormal; draws are functions of their keys: of the directions, and of the examples.
@@ -45,6 +47,15 @@ class Typed(NamedTuple):
     x: Float[Array, "N D"]
     y: Float[Array, " N"]
     types: Int[Array, " N"]
+
+
+class Trees(NamedTuple):
+    """Words of trees, numbers of edges between them and from the root, and the directions of edges."""
+
+    x: Float[Array, "N P D"]
+    distances: Float[Array, "N P P"]
+    depths: Float[Array, "N P"]
+    directions: Float[Array, "k D"]
 
 
 def line(keys: Key[Array, "2"], n: int, d: int, separation: float = 2.0, stretch: float = 1.0) -> Line:
@@ -134,6 +145,32 @@ def statements(keys: Key[Array, "2"], n: int, d: int, negation: float = 5.0, noi
     common = 0.3 * jax.random.normal(topic, (n, 1, d))
     x = common + jnp.stack([first, -first], axis=1) + noise * jax.random.normal(error, (n, 2, d))
     return Planted(x, y, directions)
+
+
+def trees(keys: Key[Array, "2"], n: int, words: int, d: int, noise: float = 1.5) -> Trees:
+    """Random trees, beside noise in all directions but those of edges; each word hangs on one of those before it.
+
+    Args:
+      keys: of the directions, and of the examples.
+      n: trees.
+      words: of each, of which the first is the root.
+      d: dimensions, at least as many as there are edges.
+      noise: its standard deviation.
+    """
+    drawn = jax.random.split(keys[1], 3)
+    parent = jnp.floor(jax.random.uniform(drawn[0], (n, words)) * jnp.arange(words)).astype(int)
+    step = jax.random.rademacher(drawn[1], (n, words), float)
+
+    def hang(h: Array, i: Array) -> tuple[Array, None]:
+        above = jnp.take_along_axis(h, parent[:, i][:, None, None], axis=1)[:, 0]
+        return h.at[:, i].set(above + step[:, i, None] * jax.nn.one_hot(i - 1, words - 1)), None
+
+    h, _ = jax.lax.scan(hang, jnp.zeros((n, words, words - 1)), jnp.arange(1, words))
+    beside = noise * jax.random.normal(drawn[2], (n, words, d - words + 1))
+    basis = orthonormal(keys[0], d, d)
+    x = jnp.matmul(jnp.concatenate([h, beside], -1), basis, precision="highest")
+    square = jnp.square(h).sum(-1)
+    return Trees(x, jnp.square(h[:, :, None] - h[:, None]).sum(-1), square, basis[: words - 1])
 
 
 def absent(keys: Key[Array, "2"], n: int, d: int) -> Planted:

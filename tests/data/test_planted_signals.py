@@ -62,3 +62,21 @@ def test_statements_differ_from_their_negations_in_truth_and_more_in_the_negatio
     apart = np.asarray((drawn.x[:, 0] - drawn.x[:, 1]) @ drawn.directions.T) / 2
     np.testing.assert_allclose(apart[:, 0] * (2 * np.asarray(drawn.y) - 1), 1, atol=1)
     assert share(apart[:, 0], drawn.y) == 1 and apart[:, 1].mean() == pytest.approx(5, abs=0.1)
+
+
+def test_trees_are_laid_out_as_they_are():
+    data = planted.trees(KEYS, 40, 6, 9)
+    x, directions = np.asarray(data.x, float), np.asarray(data.directions, float)
+    np.testing.assert_allclose(directions @ directions.T, np.eye(5), atol=1e-5)
+    h = x @ directions.T
+    np.testing.assert_allclose(np.square(h[:, :, None] - h[:, None]).sum(-1), data.distances, atol=1e-4)
+    np.testing.assert_allclose(np.square(h).sum(-1), data.depths, atol=1e-4)
+    for distance, depth in zip(np.asarray(data.distances), np.asarray(data.depths), strict=True):
+        edges = np.argwhere(np.triu(distance == 1))
+        parent = {j: i for i, j in edges}
+        assert len(edges) == len(parent) == 5 and depth[0] == 0  # each word but the root hangs on one before it
+        shortest = np.where(distance == 1, 1.0, np.where(np.eye(6), 0.0, np.inf))
+        for k in range(6):  # Floyd and Warshall
+            shortest = np.minimum(shortest, shortest[:, k : k + 1] + shortest[k])
+        np.testing.assert_array_equal(distance, shortest)
+        np.testing.assert_array_equal(depth, distance[0])

@@ -17,6 +17,8 @@ from interp_jax.results.report import TableBlock, render
 
 ROWS = {one.name.removeprefix("probes: "): one for one in calibration.instruments()}
 
+KNOWN_TO_FAIL = {"no signal, five folds, intervals", "no signal, documents, 19 orders of tokens"}
+
 
 def group_of(signal, each):
     config = parts.stack([known_signals.Config(seed=i, signal=signal) for i in range(len(each))])
@@ -74,7 +76,7 @@ def test_answers_are_the_cues_or_the_bits_and_these_are_independent():
 
 def test_every_signal_has_a_row_of_the_certificate_and_the_report_has_both_tables():
     assert set(calibration.READ) == set(READINGS)
-    assert set(calibration.RATED) == set(rates.RATES) - {"no signal, five folds, intervals"}  # which are known to fail
+    assert set(calibration.RATED) == set(rates.RATES) - KNOWN_TO_FAIL
     assert all(len(one.configs(True)) == 1 for one in calibration.instruments())
     page = known_signals.report([ranked(), group_of("intervals, held out", [{"outcome": np.arange(250) < 238}])])
     figures, rated = [block.table for block in page.blocks if isinstance(block, TableBlock)]

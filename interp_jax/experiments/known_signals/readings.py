@@ -1,12 +1,8 @@
-"""What probes read of planted signals, beside what there is to be read: a figure each, with its truth.
-
-Everything goes the way that people go: `everywhere`, fitted to the first examples and scored on the others. Where scores are
-counted, and not computed from what was fitted, the figure has the error of so many examples.
-"""
+"""What probes read of planted signals, beside what there is to be read: a figure each, with its truth."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from interp_jax.data import planted_signals as planted
 from interp_jax.experiments.known_signals import cues
+from interp_jax.experiments.known_signals.figures import FITTED, SCORED, Figure, Figures, cosine, one, read
 from interp_jax.probes import (
     bilinear,
     code_length,
@@ -27,44 +24,15 @@ from interp_jax.probes import (
     mlp,
     principal,
     ridge,
+    structural,
     variational_code,
 )
 from interp_jax.probes.everywhere import Examples, everywhere
-from interp_jax.probes.probe import Probe
 from interp_jax.probes.reliance import relied_on
-from interp_jax.probes.result import Probed
-from interp_jax.probes.splits import cross_validation, held_out
+from interp_jax.probes.splits import cross_validation
 
-FITTED, SCORED = 2_000, 10_000  # examples
 WIDTH = 12
 CHANCE = 0.5
-
-
-class Figure(NamedTuple):
-    """What was found, and what is true."""
-
-    found: Float[Array | np.ndarray, ""] | float
-    truth: Float[Array | np.ndarray, ""] | float
-
-
-Figures = dict[str, Figure]
-
-
-def read(probe: Probe, x: Any, y: Any, hypers: Any, fitted: int = FITTED, **options: Any) -> Probed:
-    """Fitted to the first examples, scored on the others."""
-    test = np.arange(len(x)) >= fitted
-    return everywhere(probe, Examples(x, np.asarray(y)[None], **options), held_out(test), hypers)
-
-
-def one(leaf: Any) -> np.ndarray:
-    """Of the only seed, label and regularisation."""
-    return np.asarray(np.asarray(leaf)[0, 0, 0])
-
-
-def cosine(a: Any, b: Any) -> float:
-    """|cos|."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    return float(abs(a @ b) / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
 def of_line(keys: Key[Array, "2"]) -> Figures:
@@ -158,6 +126,28 @@ def of_statements(keys: Key[Array, "2"]) -> Figures:
     }
 
 
+def of_trees(keys: Key[Array, "2"], n: int = 600, words: int = 7) -> Figures:
+    """Trees that are laid out in half of the directions: edges between words and from the root, of trees held out."""
+    data, fitted = planted.trees(keys, n, words, WIDTH), 2 * n // 3
+    hypers, figures = structural.Hypers(0.0, 0.05), {}
+    for name, probe, y in (("distances", DISTANCES, data.distances), ("depths", DEPTHS, data.depths)):
+        probed = read(probe, data.x, y, hypers, fitted)
+        inside = np.linalg.svd(one(probed.params.B))[0][:, : words - 1].T @ np.asarray(data.directions).T
+        figures[f"{name}: error, edges"] = Figure(probed.measure("error").item(), 0.0)
+        figures[f"{name}: R²"] = Figure(probed.measure("r2").item(), 1.0)
+        figures[f"{name}: subspace"] = Figure(float(np.linalg.norm(inside) / np.sqrt(words - 1)), 1.0)
+        if name == "distances":
+            of = structural.attachment(probed.scores[0, 0, 0, 0, fitted:], np.asarray(y)[fitted:])
+            figures["distances: edges that are found"] = Figure(float(of.mean()), 1.0)
+    return figures
+
+
+DISTANCES, DEPTHS = (
+    probe._replace(fit=partial(probe.fit, rank=6, tolerance=1e-4))
+    for probe in (structural.DISTANCES, structural.DEPTHS)
+)
+
+
 def of_bits(keys: Key[Array, "2"], n: int = 4_000) -> Figures:
     """Codes of labels of a line and of a coin, per example: what these labels cost who knows the classes' law, and a bit."""
     line = planted.line(keys, n, 4, separation=3.0)
@@ -234,6 +224,7 @@ READINGS: dict[str, Callable[[Key[Array, "2"]], Figures]] = {
     "rank 3": of_rank,
     "two columns of sixty": of_columns,
     "truth without labels": of_statements,
+    "trees": of_trees,
     "labels in bits": of_bits,
     "memorised types": of_types,
     "a cue": of_cue,
