@@ -15,10 +15,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from interp_jax.probes.controls import Drawn, draw, names
-from interp_jax.probes.engine import Plan, Shared, program
+from interp_jax.probes.engine import program
 from interp_jax.probes.inputs import check
 from interp_jax.probes.probe import Probe
 from interp_jax.probes.result import Probed, assembled
+from interp_jax.probes.scoring import Plan, Shared
 from interp_jax.probes.splits import Splits
 from interp_jax.train.population import pad_members
 

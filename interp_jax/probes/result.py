@@ -10,10 +10,10 @@ import numpy as np
 
 from interp_jax.errors import InputError, nearest
 from interp_jax.probes.controls import SHUFFLED, TRUE, TYPES
-from interp_jax.probes.engine import Found
 from interp_jax.probes.inputs import Data
 from interp_jax.probes.intervals import Interval, of_means, of_shares
 from interp_jax.probes.probe import Convergence, Target
+from interp_jax.probes.scoring import Found
 from interp_jax.probes.splits import Splits
 
 

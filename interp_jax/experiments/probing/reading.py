@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from interp_jax.experiments.probing.config import Reading
 from interp_jax.experiments.probing.models import Place
 from interp_jax.experiments.probing.rows import Rows
-from interp_jax.probes import equal_priors
+from interp_jax.probes import lda
 from interp_jax.probes.controls import DIRECTION, SHUFFLED, TRUE, TYPES
 from interp_jax.probes.everywhere import Examples, everywhere
 from interp_jax.probes.result import Probed
@@ -59,9 +59,9 @@ def read(
     """
     alive = np.asarray((x.max(1) > x.min(1)).any(-1))
     examples = Examples(x if alive.all() else x[alive], targets_of(rows), types=rows.token, groups=rows.group)
-    hypers = equal_priors.Hypers(np.array(sorted(reading.penalties, reverse=True)))  # of equals the strongest is taken
+    hypers = lda.Hypers(np.array(sorted(reading.shrinkages, reverse=True)))  # of equals the strongest is taken
     found = everywhere(
-        equal_priors.PROBE,
+        lda.EQUAL_PRIORS,
         examples,
         splits,
         hypers,
