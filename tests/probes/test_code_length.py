@@ -146,6 +146,51 @@ def test_the_variational_code_is_numpys_and_least():
     assert 0 < got.bits_of_weights < got.bits < w.sum()
 
 
+def test_the_expectation_over_classes_is_an_integral():
+    """log S = ∫ (e^-t - e^-tS) dt/t, and e^-tS is a product over classes, each an integral over one number."""
+    m, v = RNG.normal(size=(6, 3)), RNG.uniform(0.01, 1.5, (6, 3))
+    y = np.eye(4)[RNG.integers(0, 4, 6)]
+    nodes, shares = np.polynomial.hermite_e.hermegauss(80)
+    log_t = np.linspace(-40, 8, 6_001)
+    z = m[:, :, None] + np.sqrt(v)[:, :, None] * nodes
+    each = np.exp(-np.exp(log_t[:, None, None, None] + z)) @ (shares / shares.sum())
+    product = each.prod(-1) * np.exp(-np.exp(log_t))[:, None]  # the last class has the score 0
+    want = np.trapezoid(np.exp(-np.exp(log_t))[:, None] - product, log_t, axis=0) - (y[:, :3] * m).sum(1)
+    got = variational_code.expected_of_classes(*map(jnp.float32, (m, v, y)))
+    np.testing.assert_allclose(got, want, atol=5e-3)
+
+
+def test_the_code_of_two_classes_is_that_of_one_label_and_of_three_it_is_near_the_exact_probability():
+    n, alpha = 90, 1.5
+    x = jnp.float32(RNG.normal(size=(n, 2)))
+    yes = (np.asarray(x[:, 0]) + RNG.normal(size=n) > 0).astype(np.float32)
+    hypers, w = variational_code.Hypers(alpha), jnp.float32(RNG.integers(0, 3, n))
+    fit = jax.jit(lambda x, y: variational_code.OF_CLASSES.fit(KEY, x, y, w, hypers))
+    one, two = variational_code.fit(KEY, x, jnp.asarray(yes), w, hypers), fit(x, jnp.stack([yes, 1 - yes], 1))
+    np.testing.assert_allclose([two.bits, two.bits_of_weights], [one.bits, one.bits_of_weights], rtol=1e-3)
+    z = variational_code.OF_CLASSES.predict(two, x)
+    np.testing.assert_allclose(z[:, 0] - z[:, 1], variational_code.predict(one, x), atol=1e-2)
+
+    counts = np.array([40, 30, 20])
+    y = np.eye(3)[np.repeat(np.arange(3), counts)]
+    got = jax.jit(lambda y: variational_code.OF_CLASSES.fit(KEY, jnp.zeros((n, 1)), y, jnp.ones(n), hypers))(
+        jnp.float32(y)
+    )
+    a, b = np.meshgrid(grid := np.linspace(-6, 6, 1_201), grid, indexing="ij")
+    log = counts[0] * a + counts[1] * b - n * np.logaddexp(np.logaddexp(a, b), 0) - (a**2 + b**2) / (2 * alpha**2)
+    exact = -np.log2(np.exp(log).sum() * (grid[1] - grid[0]) ** 2 / (2 * np.pi * alpha**2))
+    assert (
+        exact <= got.bits + 1e-2 and got.bits - exact < 0.4 and bool(got.convergence.converged)
+    )  # q has no correlations
+
+
+def test_a_code_of_another_loss_or_of_classes_without_an_axis_is_refused():
+    given = KEY, jnp.zeros((4, 1)), jnp.zeros(4), jnp.ones(4), variational_code.Hypers()
+    for loss, message in (("clases", "did you mean 'classes'"), ("classes", "one-hot targets")):
+        with pytest.raises(InputError, match=message):
+            variational_code.fit(*given, loss)
+
+
 def test_a_fair_coin_costs_a_bit_an_example_and_little_more():
     n, seeds, hypers = 400, 8, variational_code.Hypers(0.3)
     x = jnp.float32(RNG.normal(size=(seeds, n, 4)))
