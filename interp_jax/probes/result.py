@@ -79,6 +79,13 @@ class Probed:
         n_sites = len(self.axes) - 4
         return np.stack([np.take(self.y, own, axis=n_sites + 1) for own in index], axis=n_sites)
 
+    def weights(self, control: str = TRUE) -> np.ndarray:
+        """[N C B], or 1 for C: of examples, as the scores of a control were measured; 0 where its target is not known."""
+        number = self.control(control)
+        index = self.index[:, number if number < self.index.shape[1] else 0]
+        w = np.asarray(self.w, np.float64)
+        return np.stack([w[None] if w.ndim == 1 else w * (w[:, own] > 0) for own in index])
+
     def each(self, name: str, control: str = TRUE) -> np.ndarray:
         """[*S N C H B]: the values of examples whose mean a measure is; nan where every fit saw the example."""
         if self.target.each is None:

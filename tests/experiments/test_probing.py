@@ -16,7 +16,7 @@ from interp_jax import taps
 from interp_jax.activations.moment_harvest import Labelled, one_hot
 from interp_jax.data import tokenizer_io
 from interp_jax.data.corpus_io import train_tokenizer
-from interp_jax.data.probing.variables import Annotated, Variable
+from interp_jax.data.probing.variables import Annotated, Variable, known
 from interp_jax.errors import InputError
 from interp_jax.experiments.config import CONFIGS, load_file
 from interp_jax.experiments.experiment import GroupResult
@@ -165,7 +165,7 @@ def test_what_is_planted_is_read_where_it_is_and_controls_are_not(planted):
 
 def test_a_place_where_nothing_varies_is_a_constant(planted):
     _, found = planted
-    both = with_constants(Tallies(*(part[:, 1:] for part in found)), np.array([False, True]))
+    both = with_constants(Tallies(*(part[:, 1:] for part in found)), np.array([False, True]), np.zeros(3, bool))
     accuracy = balanced_accuracy(both.hits.sum((0, -2)), both.totals.sum((0, -2)))
     np.testing.assert_allclose(accuracy.mean[0, :, 0], 0.5)
     np.testing.assert_array_equal(both.hits[:, 1], found.hits[:, 1])
@@ -181,6 +181,40 @@ def test_tallies_count_every_token_that_has_a_label(planted):
                 expected = np.bincount(rows.group[there], minlength=rows.group.max() + 1)
                 np.testing.assert_array_equal(found.totals[:, 0, v, 0, :, k, c], [expected] * READING.orders)
     assert (found.hits <= found.totals).all() and found.totals[..., 2:].sum() == 0
+
+
+def test_numbers_are_read_beside_classes_and_what_is_told_of_them_is_their_r2():
+    rng = np.random.default_rng(7)
+    data = annotated(rng, 100)
+    x = rng.normal(size=(800, 12))
+    number, absent = 3 * x[:, 0] + 40 + rng.normal(size=800), rng.normal(size=800)
+    absent[rng.random(800) < 0.2] = np.nan
+    new = {"number": number, "absent": absent}
+    data = data._replace(
+        labels=data.labels | {name: np.float32(y.reshape(100, 8)) for name, y in new.items()},
+        variables={"number": Variable((), ""), **data.variables, "absent": Variable((), ""), "same": Variable((), "")},
+    )
+    data.labels["same"] = np.ones((100, 8), np.float32)
+    rows = rows_of(data, READING, 0)
+    assert (
+        list(rows.variables) == ["token", "free", "rare", "number", "absent"] and "same: 800 of" in rows.left_out[-1]
+    )
+    np.testing.assert_array_equal(rows.of("number"), np.float32(number))
+    np.testing.assert_array_equal(rows.of("free"), data.labels["free"].ravel())
+    places = [Place("a", 0, "first"), Place("a", 1, "second")]
+    both = jnp.asarray(np.stack([x, 7 * x + 5]), jnp.float32)
+    found = read(both, rows, places, READING, splits_of(rows, READING), 0)
+    score = balanced_accuracy(found.hits.sum((0, -2)), found.totals.sum((0, -2)))
+    assert score.mean[0, 3, 0] == pytest.approx(1 - 1 / number.var(), abs=0.03) and score.low[0, 3, 0] > 0.8
+    assert abs(score.mean[0, 4, 0]) < 0.06 and (np.abs(score.mean[:, 3, CONTROLS.index(SHUFFLED)]) < 0.06).all()
+    np.testing.assert_allclose(score.mean[0, 3:], score.mean[1, 3:], atol=1e-4)  # scales and means are no matter
+    there = np.isfinite(absent)
+    spread = np.where(there, absent - absent[there].mean(), 0) ** 2
+    expected = np.bincount(rows.group, spread)
+    np.testing.assert_allclose(found.totals[3, 0, 4, 0].sum((-2, -1)), expected, rtol=1e-4)
+    assert (found.totals[:, :, 3:, :, :, :, 1:] == 0).all()
+    constant = with_constants(Tallies(*(part[:, 1:] for part in found)), np.array([False, True]), np.arange(5) > 2)
+    assert (constant.hits[:, 0, 3:] == 0).all() and (constant.hits[:, 0, :3, ..., 0] > 0).any()
 
 
 # ------------------------------------------------------------------------------------------------- use
@@ -261,7 +295,14 @@ def test_what_is_read_off_positions_is_not_learned(circuit):
     html, seen = circuit
     assert seen["steps"].tolist() == [-1, 0]
     about = json.loads(str(seen["about"]))
-    assert list(about["variables"]) == ["token before", "two before", "seen before", "distance", "copied next"]
+    assert list(about["variables"]) == [
+        "token before",
+        "two before",
+        "seen before",
+        "distance",
+        "copied next",
+        "tokens back",
+    ]
     assert any("features of x are constant" in line for line in about["left_out"])
     accuracy = balanced_accuracy(seen["hits"].sum(-2), seen["totals"].sum(-2))
     assert accuracy.mean[1, 0, 2, 0] > 0.75  # at the embeddings
@@ -270,7 +311,7 @@ def test_what_is_read_off_positions_is_not_learned(circuit):
         and "It does not survive its controls: the token alone tells as much" in html
     )
     assert np.isfinite(seen["use.sums"]).all() and seen["use.sums"].shape[1:3] == (3, 2)
-    assert np.isfinite(seen["use.scrubbed"]).all() and seen["use.scrubbed"].shape[:3] == (5, 3, 2)
+    assert np.isfinite(seen["use.scrubbed"]).all() and seen["use.scrubbed"].shape[:3] == (6, 3, 2)
     assert "Read above what the token alone tells and above the twin: token before." in html
     assert "by what erasing costs above erasing at random: token before." in html
     assert re.search("What does not survive its controls: [^.]*seen before", html)
@@ -286,7 +327,7 @@ def made_up(accuracy, use_sums=None, groups=12, orders=19):
     about = {
         "model": "m", "title": "m", "places": ["embeddings", "layer 0"], "variables": {"depth": [["0", "1"], "what it is"]},
         "bins": ["0–9"], "source": "text", "windows": [6, 10], "rows": 60, "groups": groups, "left_out": ["one thing"],
-        "windows_of_use": 6 if use_sums else 0, "counts": {"depth": [30, 30]}, "tokens": 9, "width": 7,
+        "windows_of_use": 6 if use_sums else 0, "told": {"depth": "0: 30, 1: 30"}, "tokens": 9, "width": 7,
     }  # fmt: skip
     seen = {"hits": hits * orders, "totals": totals, "steps": np.array([-1, 500]), "best": np.array([1])}
     seen |= {
@@ -389,7 +430,17 @@ def equals():
         often = rng.beta(2, 2, (n - N_BY_KIND, 40))[:, document]
         of_kind = rng.integers(0, 2, (N_BY_KIND, 30))[:, kind]
         labels = np.concatenate([rng.random(often.shape) < often, of_kind]).astype(np.int32)
-        rows = Rows(np.arange(240), kind, document, np.zeros(240, np.int32), labels, yes_no, ("0",), ())
+        rows = Rows(
+            np.arange(240),
+            kind,
+            document,
+            np.zeros(240, np.int32),
+            labels,
+            np.zeros((0, 240), np.float32),
+            yes_no,
+            ("0",),
+            (),
+        )
         splits, tallies = splits_of(rows, reading), {}
         for model in (models.UNTRAINED, 0):
             of_document, embedding = rng.normal(size=(3, 40, 8))[:, document], rng.normal(size=(30, 8))[kind]
@@ -469,7 +520,7 @@ def test_source_code_stands_behind_what_the_tokenizer_puts_before(monkeypatch):
     assert (
         data.tokens.shape == (5, 32) and (data.tokens[:, 0] == 0).all() and data.source == "Python's standard library"
     )
-    assert all((labels[:, 0] == -1).all() and labels.shape == (5, 32) for labels in data.labels.values())
+    assert all(labels.shape == (5, 32) and not known(labels[:, 0]).any() for labels in data.labels.values())
     assert len(data.left_out) == 1 and data.left_out[0].startswith("b.py, line")
     only = examples.labelled(Config(data=Data(windows=5, length=16, variables=("in string",))), reader())
     assert only.tokens.shape == (5, 17) and list(only.labels) == ["in string"]
@@ -513,6 +564,11 @@ def test_examples_of_a_person_are_read(tmp_path):
     data = examples.labelled(Config(data=Data(path=str(tmp_path / "x.jsonl"))), reader())
     rows = rows_of(data, READING, 0)
     assert len(rows.index) == 8 and list(rows.variables) == ["label"] and sorted(set(rows.group)) == [0, 1, 2, 3]
+    lines = [line | {"label": i / 4} for i, line in enumerate(lines)]
+    (tmp_path / "y.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    rows = rows_of(examples.labelled(Config(data=Data(path=str(tmp_path / "y.jsonl"))), reader()), READING, 0)
+    assert rows.variables["label"].is_number and rows.of("label").tolist() == [i / 4 for i in range(8)]
+    assert runs.spelled(rows.variables["label"], rows.of("label")).startswith("8 numbers from 0 to 1.75, of mean 0.875")
 
 
 SMALL = {

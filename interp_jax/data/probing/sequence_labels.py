@@ -5,6 +5,7 @@
     two before          the same of the token two places before
     seen before         whether the token has occurred in the row before
     distance            how far back it occurred last, in classes; none where it never did
+    tokens back         the same as a number
     copied next         whether the token after it is the one that followed it last time: what an induction head can say
 
 They need no text, so any model of ids can be asked for them. Rows are independent: each is a group of its own.
@@ -22,6 +23,7 @@ SMALL, RANGES = 32, 8  # a vocabulary of which each token is a value, and into h
 VARIABLES = {
     "seen before": Variable(("no", "yes"), "whether the token has occurred in the row before"),
     "distance": Variable(bin_names(DISTANCES), "how far back the token occurred last"),
+    "tokens back": Variable((), "how many tokens back the token occurred last, as a number"),
     "copied next": Variable(("no", "yes"), "whether the next token is the one that followed this one last time"),
 }
 
@@ -56,6 +58,7 @@ def label_sequences(tokens: Int[np.ndarray, "W P"], source: str, d_vocab: int | 
         "two before": earlier(own, 2),
         "seen before": seen.astype(np.int32),
         "distance": np.where(seen, binned(column - last, DISTANCES), NONE).astype(np.int32),
+        "tokens back": np.where(seen, column - last, np.nan).astype(np.float32),
         "copied next": copied,
     }
     names = tuple(f"row {i}" for i in range(len(tokens)))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Real
 
 from interp_jax.data.probing.alignment import Span
 from interp_jax.data.probing.python_source import BLANK, KINDS, Characters, read_characters
@@ -27,6 +27,8 @@ VARIABLES = {
     "in comment": Variable(("no", "yes"), "whether the token is of a comment"),
     "name repeats": Variable(("no", "yes"), "of a token that ends a name: whether the window had the name before"),
     "next class": Variable(KINDS, "what Python takes the next token for"),
+    "open brackets": Variable((), "how many brackets are open after the token, as a number"),
+    "column": Variable((), "characters of the line up to the token's end, as a number"),
 }
 
 
@@ -42,7 +44,7 @@ class Tokenised(NamedTuple):
 class Tokens(NamedTuple):
     """Of each token of a document: labels of each variable but `name repeats`, the name that ends with it, what can begin."""
 
-    labels: dict[str, Int[np.ndarray, " N"]]
+    labels: dict[str, Real[np.ndarray, " N"]]
     identifier: Int[np.ndarray, " N"]
     begins: Bool[np.ndarray, " N"]
 
@@ -65,6 +67,8 @@ def label_tokens(document: Tokenised) -> Tokens:
         "in string": of.in_string[last].astype(np.int32),
         "in comment": of.in_comment[last].astype(np.int32),
         "next class": np.append(kind[1:], NONE).astype(np.int32),
+        "open brackets": of.depth[last].astype(np.float32),
+        "column": of.column[last].astype(np.float32),
     }
     opens = of.begins[np.minimum(first, len(of.kind) - 1)] & (first < end) & (begin <= first)
     return Tokens(labels, of.identifier[last], opens)

@@ -3,11 +3,13 @@
     {"text": "the dogs near the cat vanished.", "span": [0, 3], "label": "many", "group": "animals"}
 
 "span" is characters [start, end), or a word that occurs once; it must begin and end where tokens do, but for blanks before it,
-and its last token is read. "label" is a word, an integer, true or false. Lines of one "group" stay on one side of every split;
-by default those of one text do.
+and its last token is read. "label" is a word, an integer, true or false, each of which is a class; or a number with a point,
+such as 2.5, and then labels are numbers, which a probe is to say. Lines of one "group" stay on one side of every split; by
+default those of one text do.
 """
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,13 +27,16 @@ EXAMPLE = 'as {"text": "the dogs ran", "span": [4, 8], "label": "many"}'
 VARIABLE = "label"
 
 
+Label = str | int | bool | float
+
+
 class Line(NamedTuple):
     """One example: its place in the file, for people, and its fields."""
 
     name: str
     text: str
     span: Span
-    label: str | int | bool
+    label: Label
     group: str
 
 
@@ -50,16 +55,17 @@ def read_examples(path: str | Path, tokenizer: Tokenizer, most_positions: int) -
     lines = [_line(*numbered) for numbered in numbered_lines(expanded(path))]
     if not lines:
         raise InputError(f"{path}: holds no example: one JSON object per line, {EXAMPLE}")
-    values = _values(lines, path)
+    number = any(type(line.label) is float for line in lines)
+    values = _numbers(lines, path) if number else _values(lines, path)
     rows = encode(tokenizer, [line.text for line in lines])
     tokens, positions = np.asarray(rows.tokens), np.asarray(rows.positions)
-    labels = np.full(tokens.shape, NONE, np.int32)
+    labels = np.full(tokens.shape, np.nan, np.float32) if number else np.full(tokens.shape, NONE, np.int32)
     bare = tokenizer.backend.encode_batch([line.text for line in lines], add_special_tokens=False)
     for i, (line, encoding) in enumerate(zip(lines, bare, strict=True)):
         if (n := int((positions[i] >= 0).sum())) > most_positions:
             raise InputError(f"{line.name}: the text has {n} tokens, more than the model's {most_positions} positions")
         at = tokens_of(line.span, encoding.offsets, line.text, line.name)[-1]
-        labels[i, len(tokenizer.prefix) + at] = values.index(_shown_label(line.label))
+        labels[i, len(tokenizer.prefix) + at] = line.label if number else values.index(_shown_label(line.label))
     groups = {name: g for g, name in enumerate(dict.fromkeys(line.group for line in lines))}
     return Annotated(
         tokens=tokens.astype(np.int32),
@@ -91,8 +97,8 @@ def _line(name: str, text: str) -> Line:
     text, label, group = fields["text"], fields["label"], fields.get("group", fields["text"])
     if not isinstance(text, str) or not text.strip():
         raise InputError(f"{name}: text is {as_json(text)}, and must be a text that is not empty")
-    if not isinstance(label, str | int) or label == "":
-        raise InputError(f"{name}: label is {as_json(label)}, and must be a word, an integer, true or false")
+    if not isinstance(label, Label) or label == "" or label != label or label in (math.inf, -math.inf):
+        raise InputError(f"{name}: label is {as_json(label)}, and must be a word, a number, true or false")
     if not isinstance(group, str) or not group:
         raise InputError(f"{name}: group is {as_json(group)}, and must be a word")
     return Line(name, text, _characters(name, text, fields["span"]), label, group)
@@ -130,5 +136,18 @@ def _values(lines: list[Line], path: str | Path) -> tuple[str, ...]:
     return values
 
 
-def _shown_label(label: str | int | bool) -> str:
+def _numbers(lines: list[Line], path: str | Path) -> tuple[str, ...]:
+    """No values, where all labels are numbers that are not all the same."""
+    first = next(line for line in lines if type(line.label) is float)
+    for line in lines:
+        if type(line.label) not in (int, float):
+            raise InputError(
+                f"{line.name}: label is {as_json(line.label)}, and must be a number, as {first.name} has {as_json(first.label)}"
+            )
+    if len({line.label for line in lines}) == 1:
+        raise InputError(f"{path}: all {len(lines)} labels are {first.label}: there is nothing to tell")
+    return ()
+
+
+def _shown_label(label: Label) -> str:
     return label if isinstance(label, str) else json.dumps(label)

@@ -1,14 +1,15 @@
 """Variables of tokens: what is asked of an activation, with the values that it can take.
 
-A label is the index of a value; -1 says that the token has none, so that it counts for nothing. Windows of one document, or
-examples that a person says belong together, have one group: a split that is worth its name never cuts one.
+A label is the index of a value; -1 says that the token has none, so that it counts for nothing. A variable without values is a
+number, and its labels are numbers themselves; nan says that there is none. Windows of one document, or examples that a person
+says belong together, have one group: a split that is worth its name never cuts one.
 """
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int, Real
 
 from interp_jax.errors import InputError, nearest
 
@@ -16,10 +17,15 @@ NONE = -1
 
 
 class Variable(NamedTuple):
-    """A variable: its values in order of their labels, and what it is, in words."""
+    """A variable: its values in order of their labels, none of a number, and what it is, in words."""
 
     values: tuple[str, ...]
     about: str
+
+    @property
+    def is_number(self) -> bool:
+        """Whether its labels are numbers, not classes."""
+        return not self.values
 
 
 class Annotated(NamedTuple):
@@ -28,7 +34,7 @@ class Annotated(NamedTuple):
     Attributes:
       tokens: the windows.
       positions: 0, 1, … over real tokens and -1 on padding; one row where no row is padded.
-      labels: by variable, -1 where a token has none.
+      labels: by variable; -1 where a token has none, nan of a number.
       variables: of the same names.
       group: of each window.
       names: of the groups, for people.
@@ -38,7 +44,7 @@ class Annotated(NamedTuple):
 
     tokens: Int[np.ndarray, "W P"]
     positions: Int[np.ndarray, "#W P"]
-    labels: dict[str, Int[np.ndarray, "W P"]]
+    labels: dict[str, Real[np.ndarray, "W P"]]
     variables: dict[str, Variable]
     group: Int[np.ndarray, " W"]
     names: tuple[str, ...]
@@ -57,6 +63,11 @@ def chosen(data: Annotated, names: tuple[str, ...]) -> Annotated:
             raise InputError(f"{data.source} has no variable {name!r}: {nearest(name, data.variables)}")
     keep = lambda of: {name: of[name] for name in names or data.variables}
     return data._replace(labels=keep(data.labels), variables=keep(data.variables))
+
+
+def known(labels: Real[np.ndarray, "*N"]) -> Bool[np.ndarray, "*N"]:
+    """Where there is a label, of a class or a number."""
+    return np.isfinite(labels) if labels.dtype.kind == "f" else labels > NONE
 
 
 def counts(labels: Int[np.ndarray, "..."], variable: Variable) -> Int[np.ndarray, " C"]:

@@ -17,7 +17,7 @@ from interp_jax.results.report import Block, Details, Figure, Section, TableBloc
 from interp_jax.results.tables import Table, cell_text
 
 LEVELS = (
-    "variable", "read at", "accuracy", "constant", "shuffled", "token alone", "untrained twin", "control task",
+    "variable", "read at", "score", "constant", "shuffled", "token alone", "untrained twin", "control task",
 )  # fmt: skip
 CLAIMS = (
     "variable", "above shuffled", "above the token", "above the twin", "selectivity", "reliance, nats", "where it changes",
@@ -33,13 +33,13 @@ def data_blocks(view: View) -> list[Block]:
         ("model", about["model"]),
         ("data", f"{about['source']}: {windows} windows of {length} tokens"),
         ("tokens that are read", f"{about['rows']:,} drawn, of {about['groups']} groups and {about['tokens']} kinds"),
-        ("probe", f"linear discriminant with equal priors; {view.config.reading.folds} folds of groups, nested"),
+        (
+            "probe",
+            f"linear discriminant with equal priors; ridge of numbers; {view.config.reading.folds} folds of groups, nested",
+        ),
         ("use", f"{about['windows_of_use']} windows" if about["windows_of_use"] else "not measured: see below"),
     ]
-    rows = [
-        (name, about_it, ", ".join(f"{v}: {n:,}" for v, n in zip(values, about["counts"][name], strict=True)))
-        for name, (values, about_it) in about["variables"].items()
-    ]
+    rows = [(name, about_it, about["told"][name]) for name, (_, about_it) in about["variables"].items()]
     blocks: list[Block] = [
         Section("What is asked"),
         TableBlock(Table(("", ""), facts, "What is looked at.")),
@@ -81,20 +81,20 @@ def claim_blocks(view: View) -> list[Block]:
         Section(
             "What survives its controls",
             "The score is the accuracy with every class counting alike, so a constant has 1 in the number of"
-            " classes. Shuffled labels show noise; the embeddings show what the token alone tells; the untrained"
-            " twin, a model of the same shape with random weights, at the place where it is read best, shows what"
-            " needs no training. The control task gives every token of the vocabulary a value at random: what a"
-            " probe scores there it has learned by heart, and selectivity is how far its score lies above that"
-            " (Hewitt and Liang 2019); it is strict where the vocabulary is small. A claim survives where p is at most"
-            " .05, so of twenty claims that are false, one does by chance. Shuffled labels and the control task are"
-            f" drawn {len(view.seen['figures'])} times, with folds of their own, and p is the rank among them; the token and"
-            " the twin are compared document by document and fold by fold.",
+            " classes; of a number it is R², and a constant has 0. Shuffled labels show noise; the embeddings show what"
+            " the token alone tells; the untrained twin, a model of the same shape with random weights, at the place"
+            " where it is read best, shows what needs no training. The control task gives every token of the vocabulary"
+            " a value at random: what a probe scores there it has learned by heart, and selectivity is how far its"
+            " score lies above that (Hewitt and Liang 2019); it is strict where the vocabulary is small. A claim survives"
+            " where p is at most .05, so of twenty claims that are false, one does by chance. Shuffled labels and the"
+            f" control task are drawn {len(view.seen['figures'])} times, with folds of their own, and p is the rank among"
+            " them; the token and the twin are compared document by document and fold by fold.",
         ),
         TableBlock(
             Table(
                 LEVELS,
                 levels,
-                "Accuracies at the place where the model is read best, of the variable and of its controls.",
+                "Scores at the place where the model is read best, of the variable and of its controls.",
             )
         ),
         TableBlock(
@@ -128,7 +128,7 @@ def map_blocks(view: View) -> list[Block]:
     blocks: list[Block] = [
         Section(
             "What is read where",
-            "Each cell is the accuracy with half of its 95% interval; point at it for more. What grows from left"
+            "Each cell is the score with half of its 95% interval; point at it for more. What grows from left"
             " to right is made by the layers. The control task must fall where the stream moves from what the"
             " token is to what it means.",
         )
@@ -136,7 +136,9 @@ def map_blocks(view: View) -> list[Block]:
     for m, control, caption in maps[: 3 if view.has_control_task else 2]:
         score = at(view.accuracy, m, slice(None), slice(None), CONTROLS.index(control))
         blocks.append(Figure(score_map(score, view), caption))
-    titles = [f"{name} ({view.chance(v):.2g})" for v, name in enumerate(view.variables)]
+    titles = [
+        f"{name} ({view.chance(v):.2g}{'' if view.is_class(v) else ', R²'})" for v, name in enumerate(view.variables)
+    ]
     panels = [view.by_bin.mean[:, v] for v in range(len(view.variables))]
     figure = model_plots.matrix_grid(
         panels, titles, view.about["bins"], view.places, plots.Axes("position in the window", ""), ACCURACY, (0.0, 1.0)

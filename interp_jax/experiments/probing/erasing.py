@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Real
 
-from interp_jax.activations.moment_harvest import Labelled, one_hot
-from interp_jax.data.probing.variables import NONE, Annotated
+from interp_jax.activations.moment_harvest import Labelled
+from interp_jax.data.probing.variables import NONE, Annotated, known
 from interp_jax.experiments.probing.config import Config
 from interp_jax.experiments.probing.models import Place
 from interp_jax.experiments.probing.rows import Rows
-from interp_jax.experiments.probing.use import erasers, scrubbers, token_losses_under
+from interp_jax.experiments.probing.use import erasers, scrubbers, targets_of, token_losses_under
 from interp_jax.experiments.subjects.model import Subject
 from interp_jax.models.transformer import Params
 
@@ -63,7 +63,7 @@ def masks(asked: Asked) -> Float[np.ndarray, "V 2 W _"]:
     for name in asked.rows.variables:
         label = asked.data.labels[name][at]
         now, then = label[:, :-1], label[:, 1:]
-        found.append(np.stack([np.ones(now.shape), (now >= 0) & (then >= 0) & (now != then)]))
+        found.append(np.stack([np.ones(now.shape), known(now) & known(then) & (now != then)]))
     return np.stack(found).astype(np.float64)
 
 
@@ -81,8 +81,8 @@ def counts(asked: Asked) -> Float[np.ndarray, "V 2 G"]:
 def erase(params: Params, x: Float[Array, "S B D"], asked: Asked, pairs: list[tuple[int, int]], seed: int) -> Erased:
     """Erases variables at places, one at a time, and as many random directions."""
     sizes = [len(v.values) for v in asked.rows.variables.values()]
-    labels, draws = asked.rows.labels, asked.config.use.draws
-    made = [erasers(x[s], labels[v], sizes[v], draws, seed) for s, v in pairs]
+    names, draws = list(asked.rows.variables), asked.config.use.draws
+    made = [erasers(x[s], asked.rows.of(names[v]), sizes[v], draws, seed) for s, v in pairs]
     layers = np.array([asked.places[s].layer for s, _ in pairs])
     (site,) = asked.config.reading.sites
     tokens = jnp.asarray(asked.data.tokens[windows_of_use(asked)])
@@ -103,18 +103,18 @@ def scrub(params: Params, asked: Asked, seed: int) -> Float[np.ndarray, "V E 2 G
     for name in asked.rows.variables:
         labels = kept_labels(asked, name)
         parts = [fitted[i : i + at_once] for i in range(0, len(fitted), at_once)]
-        windows = [
-            Labelled(asked.data.tokens[i], one_hot(labels[i], n_classes), np.float32(labels[i] >= 0)) for i in parts
-        ]
+        windows = [Labelled(asked.data.tokens[i], *targets_of(labels[i], n_classes)) for i in parts]
         made.append(scrubbers(params, windows, site, cfg, use.draws, seed))
     tokens = jnp.asarray(asked.data.tokens[windows_of_use(asked)])
     clean, edited = token_losses_under(params, tokens, site, None, made, cfg)
     return risen(edited - clean, masks(asked), asked)
 
 
-def kept_labels(asked: Asked, name: str) -> Int[np.ndarray, "W P"]:
-    """Labels of all tokens by the values that are read, -1 of the others."""
+def kept_labels(asked: Asked, name: str) -> Real[np.ndarray, "W P"]:
+    """Labels of all tokens by the values that are read, -1 of the others; numbers as they are."""
     kept, data = asked.rows.variables[name].values, asked.data
+    if data.variables[name].is_number:
+        return data.labels[name]
     number = [kept.index(value) if value in kept else NONE for value in data.variables[name].values]
     return np.array([*number, NONE])[data.labels[name]]
 

@@ -81,9 +81,9 @@ def behind(data: Annotated, prefix: tuple[int, ...]) -> Annotated:
     """Every window behind some tokens, which have no labels."""
     if not prefix:
         return data
-    wide = lambda x, fill: np.concatenate([np.broadcast_to(np.int32(fill), (len(x), len(prefix))), x], axis=1)
+    wide = lambda x, fill: np.concatenate([np.broadcast_to(x.dtype.type(fill), (len(x), len(prefix))), x], axis=1)
     return data._replace(
         tokens=wide(data.tokens, prefix),
         positions=np.arange(len(prefix) + data.tokens.shape[1], dtype=np.int32)[None],
-        labels={name: wide(x, NONE) for name, x in data.labels.items()},
+        labels={name: wide(x, np.nan if x.dtype.kind == "f" else NONE) for name, x in data.labels.items()},
     )

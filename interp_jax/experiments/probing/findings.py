@@ -69,9 +69,13 @@ class View(NamedTuple):
         """Whether labels of tokens can tell anything: a probe has those of so few kinds as it has numbers by heart."""
         return self.about["tokens"] > self.about["width"] + 1
 
+    def is_class(self, v: int) -> bool:
+        """Whether a variable is one of some values, and no number."""
+        return bool(self.about["variables"][self.variables[v]][0])
+
     def chance(self, v: int) -> float:
-        """What a constant scores."""
-        return 1 / len(self.about["variables"][self.variables[v]][0])
+        """What a constant scores: 1 in the number of classes, or R² 0."""
+        return 1 / len(self.about["variables"][self.variables[v]][0]) if self.is_class(v) else 0.0
 
 
 class Finding(NamedTuple):
@@ -79,8 +83,8 @@ class Finding(NamedTuple):
 
     Attributes:
       place: at which the model itself is read best.
-      accuracy, shuffled, types, direction, token, twin: balanced accuracies, see the module; those of the embeddings and of the
-        twin's best place last.
+      accuracy, shuffled, types, direction, token, twin: balanced accuracies, of a number R², see the module; those of the
+        embeddings and of the twin's best place last.
       above_noise, above_token, learned, selectivity: differences, each with its p.
       used, used_at_turns: reliance, in nats per token, and per token at which the variable changes.
       scrubbed: reliance where it is erased at every layer.

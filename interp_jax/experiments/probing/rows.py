@@ -3,10 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int, Real
 
 from interp_jax.activations.order import permutation
-from interp_jax.data.probing.variables import NONE, Annotated, Variable
+from interp_jax.data.probing.variables import NONE, Annotated, Variable, known
 from interp_jax.errors import InputError
 from interp_jax.experiments.probing.config import Reading
 
@@ -18,8 +18,9 @@ class Rows(NamedTuple):
       index: which token of all windows, window by window.
       token: its id.
       group, bin: of each; bins are classes of positions.
-      labels: by variable; -1 where there is none.
-      variables: with the values that enough tokens have.
+      labels: by variable of classes; -1 where there is none.
+      numbers: by variable that is a number; nan where there is none.
+      variables: with the values that enough tokens have; those of classes first, then numbers.
       bins: what positions a bin has.
       left_out: what could not be used, one line each.
     """
@@ -28,10 +29,16 @@ class Rows(NamedTuple):
     token: Int[np.ndarray, " B"]
     group: Int[np.ndarray, " B"]
     bin: Int[np.ndarray, " B"]
-    labels: Int[np.ndarray, "V B"]
+    labels: Int[np.ndarray, "C B"]
+    numbers: Float[np.ndarray, "N B"]
     variables: dict[str, Variable]
     bins: tuple[str, ...]
     left_out: tuple[str, ...]
+
+    def of(self, name: str) -> Real[np.ndarray, " B"]:
+        """Labels of a variable."""
+        which = list(self.variables).index(name)
+        return self.labels[which] if which < len(self.labels) else self.numbers[which - len(self.labels)]
 
 
 def rows_of(data: Annotated, reading: Reading, seed: int) -> Rows:
@@ -41,8 +48,8 @@ def rows_of(data: Annotated, reading: Reading, seed: int) -> Rows:
       InputError: fewer groups than folds, or no variable with two values that enough tokens have.
     """
     positions = np.broadcast_to(data.positions, data.tokens.shape).ravel()
-    labels = np.stack([x.ravel() for x in data.labels.values()])
-    usable = np.flatnonzero((positions >= 0) & (labels >= 0).any(0))
+    labels = {name: x.ravel() for name, x in data.labels.items()}
+    usable = np.flatnonzero((positions >= 0) & np.any([known(x) for x in labels.values()], axis=0))
     drawn = np.sort(usable[permutation(seed, "probing.rows", 0, 0, len(usable))][: reading.rows or None])
     group = data.group[drawn // data.tokens.shape[1]]
     if (n := len(np.unique(group))) < reading.folds:
@@ -50,35 +57,58 @@ def rows_of(data: Annotated, reading: Reading, seed: int) -> Rows:
             f"{data.source}: the tokens that are read are of {n} groups, fewer than reading.folds = {reading.folds}: give more"
             " data or fewer folds"
         )
-    kept, variables, left_out = well_filled(data, labels[:, drawn], group, reading.folds)
+    kept: dict[bool, dict[str, np.ndarray]] = {False: {}, True: {}}
+    variables, left_out = {}, []
+    for name, variable in data.variables.items():
+        filled = enough if variable.is_number else well_filled
+        x, found, said = filled(name, variable, labels[name][drawn], group, reading.folds)
+        left_out += said
+        if found is not None:
+            kept[variable.is_number][name], variables[name] = x, found
+    if not variables:
+        raise InputError(f"{data.source}: no variable has two values that can be told apart: {'; '.join(left_out)}")
+    of_classes, numbers = (np.array(list(kept[which].values())).reshape(-1, len(drawn)) for which in (False, True))
     place, bins = position_bins(positions[drawn], reading.bins)
-    said = (*data.left_out, *left_out)
-    return Rows(drawn, data.tokens.ravel()[drawn], group, place, kept, variables, bins, said)
+    return Rows(
+        drawn,
+        data.tokens.ravel()[drawn],
+        group,
+        place,
+        of_classes.astype(np.int32),
+        numbers.astype(np.float32),
+        {name: variables[name] for which in (False, True) for name in kept[which]},
+        bins,
+        (*data.left_out, *left_out),
+    )
 
 
 def well_filled(
-    data: Annotated, labels: Int[np.ndarray, "V B"], group: Int[np.ndarray, " B"], least: int
-) -> tuple[Int[np.ndarray, "U B"], dict[str, Variable], list[str]]:
-    """The variables with two values or more that as many tokens have, of two groups; what was left out."""
-    kept, variables, left_out = [], {}, []
-    for (name, variable), x in zip(data.variables.items(), labels, strict=True):
-        groups = [len(np.unique(group[x == c])) for c in range(len(variable.values))]
-        there = [c for c, n in enumerate(groups) if n > 1 and (x == c).sum() >= least]
-        for c in sorted(set(range(len(groups))) - set(there)):
-            left_out.append(
-                f"{name}: {variable.values[c]!r} is the value of {(x == c).sum()} of the tokens that are read, of {groups[c]}"
-                " groups: too few, so it is left out"
-            )
-        if len(there) < 2:
-            left_out.append(f"{name}: fewer than two values are left, so the variable is left out")
-            continue
-        new = np.full(len(groups) + 1, NONE, np.int32)  # the last is for -1
-        new[there] = np.arange(len(there))
-        kept.append(new[x])
-        variables[name] = Variable(tuple(variable.values[c] for c in there), variable.about)
-    if not kept:
-        raise InputError(f"{data.source}: no variable has two values that can be told apart: {'; '.join(left_out)}")
-    return np.stack(kept), variables, left_out
+    name: str, variable: Variable, x: Int[np.ndarray, " B"], group: Int[np.ndarray, " B"], least: int
+) -> tuple[Int[np.ndarray, " B"], Variable | None, list[str]]:
+    """Labels of the values that as many tokens have, of two groups; None where there are not two; what was left out."""
+    groups = [len(np.unique(group[x == c])) for c in range(len(variable.values))]
+    there = [c for c, n in enumerate(groups) if n > 1 and (x == c).sum() >= least]
+    left_out = [
+        f"{name}: {variable.values[c]!r} is the value of {(x == c).sum()} of the tokens that are read, of {groups[c]}"
+        " groups: too few, so it is left out"
+        for c in sorted(set(range(len(groups))) - set(there))
+    ]
+    if len(there) < 2:
+        return x, None, [*left_out, f"{name}: fewer than two values are left, so the variable is left out"]
+    new = np.full(len(groups) + 1, NONE, np.int32)  # the last is for -1
+    new[there] = np.arange(len(there))
+    return new[x], Variable(tuple(variable.values[c] for c in there), variable.about), left_out
+
+
+def enough(
+    name: str, variable: Variable, x: Float[np.ndarray, " B"], group: Int[np.ndarray, " B"], least: int
+) -> tuple[Float[np.ndarray, " B"], Variable | None, list[str]]:
+    """The same of a number: as many groups must have it, and not all the same."""
+    there = known(x)
+    if len(n := np.unique(group[there])) < least or len(np.unique(x[there])) < 2:
+        why = f"{there.sum()} of the tokens that are read, of {len(n)} groups, have it, with {len(np.unique(x[there]))} values"
+        return x, None, [f"{name}: {why}: too few, so the variable is left out"]
+    return x, variable, []
 
 
 def position_bins(positions: Int[np.ndarray, " B"], n: int) -> tuple[Int[np.ndarray, " B"], tuple[str, ...]]:

@@ -26,9 +26,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Real
 
-from interp_jax.data.probing.variables import repeated_groups
+from interp_jax.data.probing.variables import Variable, known, repeated_groups
 from interp_jax.experiments.experiment import Experiment, untrained
 from interp_jax.experiments.loop import digest
 from interp_jax.experiments.probing.config import Config
@@ -137,6 +137,14 @@ def called(step: int) -> str:
     return "the untrained twin" if step == UNTRAINED else "the model" if step == PUBLISHED else f"step {step:,}"
 
 
+def spelled(variable: Variable, labels: Real[np.ndarray, " B"]) -> str:
+    """How many tokens have which value, for people."""
+    own = labels[known(labels)]
+    if variable.is_number:
+        return f"{len(own):,} numbers from {own.min():g} to {own.max():g}, of mean {own.mean():.3g} ± {own.std():.3g}"
+    return ", ".join(f"{value}: {(own == c).sum():,}" for c, value in enumerate(variable.values))
+
+
 def about(asked: Asked, notes: list[str]) -> dict[str, Any]:
     """What the report needs to name all that, and what was noticed on the way."""
     rows, data = asked.rows, asked.data
@@ -154,7 +162,7 @@ def about(asked: Asked, notes: list[str]) -> dict[str, Any]:
         "groups": len(np.unique(rows.group)),
         "left_out": [*rows.left_out, *([leaks] if leaks else []), *notes],
         "windows_of_use": len(windows_of_use(asked)) if can_erase(asked) else 0,
-        "counts": {n: np.bincount(x[x >= 0]).tolist() for n, x in zip(rows.variables, rows.labels, strict=True)},
+        "told": {name: spelled(variable, rows.of(name)) for name, variable in rows.variables.items()},
         "tokens": len(np.unique(rows.token)),
         "width": asked.subject.cfg.d_model,
     }

@@ -17,10 +17,11 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Real
 
 from interp_jax.activations.moment_harvest import Labelled, one_hot
 from interp_jax.activations.moments import Moments, streamed
+from interp_jax.data.probing.variables import known
 from interp_jax.models import transformer
 from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.probes.erasure.eraser import Eraser, ranks, stacked
@@ -47,17 +48,29 @@ class Erasers(NamedTuple):
     taken_at_random: float
 
 
-def erasers(x: Float[Array, "B D"], labels: Int[np.ndarray, " B"], n_classes: int, draws: int, seed: int) -> Erasers:
+def targets_of(
+    labels: Real[np.ndarray, "*N"], n_classes: int
+) -> tuple[Float[np.ndarray, "*N T"], Float[np.ndarray, "*N"]]:
+    """What is erased: 1 for the own of so many classes, or a number first and else 0; weights, 0 where there is no label."""
+    there = known(labels)
+    if labels.dtype.kind != "f":
+        return one_hot(labels, n_classes), there.astype(np.float32)
+    z = np.zeros((*labels.shape, max(n_classes, 1)), np.float32)
+    z[..., 0] = np.where(there, labels, 0)
+    return z, there.astype(np.float32)
+
+
+def erasers(x: Float[Array, "B D"], labels: Real[np.ndarray, " B"], n_classes: int, draws: int, seed: int) -> Erasers:
     """What erases a variable, and then as many random directions in each of some draws.
 
     Args:
       x: tokens of a place.
-      labels: theirs; those without one, -1, do not count.
-      n_classes: of the labels.
+      labels: theirs; those without one do not count.
+      n_classes: of the labels; of numbers any.
       draws: of the control.
       seed: of these.
     """
-    moments = streamed([(x, one_hot(labels, n_classes), (labels >= 0).astype(np.float32))])
+    moments = streamed([(x, *targets_of(labels, n_classes))])
     own = least_change(moments, SHRINKAGE)
     drawn = random_like(own, seed, draws, shrunk(moments, SHRINKAGE))
     each = [own, *(Eraser(*(part[n] for part in drawn)) for n in range(draws))]

@@ -19,7 +19,7 @@ from interp_jax.results import plots
 from interp_jax.results.report import Block, Figure, Section, TableBlock
 from interp_jax.results.tables import Interval, Table
 
-ACCURACY = "balanced accuracy"
+ACCURACY = "balanced accuracy, or R² of a number"
 
 
 def cell(score: Score | None) -> Interval:

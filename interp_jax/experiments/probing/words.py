@@ -62,8 +62,9 @@ def is_used(found: Finding) -> bool:
 
 def sentence(found: Finding, view: View) -> str:
     """One variable."""
+    score = "a balanced accuracy" if found.values else "an R²"
     read = (
-        f"{found.name}: read best at {view.places[found.place]}, with a balanced accuracy of {interval(found.accuracy)}"
+        f"{found.name}: read best at {view.places[found.place]}, with {score} of {interval(found.accuracy)}"
         f" (a constant has {found.chance:.2g})."
     )
     if lost := failed(found):

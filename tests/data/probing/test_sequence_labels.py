@@ -19,6 +19,8 @@ def test_labels_are_those_of_loops():
             assert of.labels["seen before"][row, p] == bool(earlier)
             distance = sum(p - earlier[-1] >= edge for edge in (8, 16, 32)) if earlier else -1
             assert of.labels["distance"][row, p] == distance
+            back = of.labels["tokens back"][row, p]
+            assert back == p - earlier[-1] if earlier else np.isnan(back)
             copied = tokens[row, earlier[-1] + 1] == tokens[row, p + 1] if earlier and p < 39 else -1
             assert of.labels["copied next"][row, p] == copied
             for name, by in (("token before", 1), ("two before", 2)):

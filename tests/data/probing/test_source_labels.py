@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from interp_jax.data.corpus_io import train_tokenizer
-from interp_jax.data.probing.source_labels import VARIABLES, Tokenised, label_tokens, repeats, windows_of
-from interp_jax.data.probing.variables import chosen, counts, repeated_groups
+from interp_jax.data.probing.source_labels import COLUMNS, VARIABLES, Tokenised, label_tokens, repeats, windows_of
+from interp_jax.data.probing.variables import binned, chosen, counts, repeated_groups
 from interp_jax.errors import InputError
 
 
@@ -45,6 +45,10 @@ def test_labels_of_words():
         found = [VARIABLES[v].values[of.labels[v][i]] if of.labels[v][i] >= 0 else None for v in asked]
         assert (words[i], found) == (word, values)
     assert of.labels["place in line"].tolist() == [0] * 4 + [1] * 8 + [2, 2, 0, 0]
+    assert of.labels["open brackets"].tolist() == [
+        float(depth) for _, depth, *_ in told
+    ]  # 2 and more are one class, there
+    np.testing.assert_array_equal(binned(of.labels["column"].astype(int), COLUMNS), of.labels["place in line"])
     assert np.flatnonzero(of.begins).tolist() == [0, 3, 14]
 
 

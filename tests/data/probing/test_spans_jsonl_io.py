@@ -1,6 +1,7 @@
 """A person's examples: what a line means, and what is refused, in one line that names it."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from interp_jax.data import tokenizer_io
 from interp_jax.data.corpus_io import train_tokenizer
 from interp_jax.data.probing.spans_jsonl_io import read_examples
+from interp_jax.data.probing.variables import known
 from interp_jax.errors import InputError
 
 TEXTS = ["the dogs near the cat ran", "the dog near the cats ran"]
@@ -50,6 +52,14 @@ def test_integers_and_truths_are_classes(read):
     assert read(line(0, label=True), line(1, label=False)).variables["label"].values == ("false", "true")
 
 
+def test_numbers_are_numbers(read):
+    data = read(line(0, label=1.5), line(1, label=-2), line(0, label=0.25))
+    assert data.variables["label"].is_number and known(data.labels["label"]).sum() == 3
+    assert data.labels["label"][known(data.labels["label"])].tolist() == [1.5, -2.0, 0.25]
+    with pytest.raises(InputError, match="all 2 labels are 1.5: there is nothing to tell"):
+        read(line(0, label=1.5), line(1, label=1.5))
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
@@ -58,7 +68,9 @@ def test_integers_and_truths_are_classes(read):
         (line(1, labels=1), "line 2: unknown field 'labels': did you mean 'label'"),
         ({"text": "a", "label": "b"}, "line 2: lacks the field 'span'"),
         (line(1, text=" "), r'line 2: text is " ", and must be'),
-        (line(1, label=1.5), r"line 2: label is 1.5, and must be a word, an integer"),
+        (line(1, label=[]), r"line 2: label is \[\], and must be a word, a number"),
+        (line(1, label=math.nan), r"line 2: label is NaN, and must be a word, a number"),
+        (line(1, label=1.5), 'line 1: label is "many", and must be a number, as .*, line 2 has 1.5'),
         (line(1, label=1), 'line 2: label is 1, and must be of the kind that .*, line 1 has, "many"'),
         (line(1, group=3), "line 2: group is 3"),
         (line(1, span="the"), r"line 2: span is 'the', which the text has 2 times: give its characters, as \[13, 16\]"),
