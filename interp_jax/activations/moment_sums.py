@@ -2,14 +2,16 @@
 
     v = (x - c, z - d, 1)        S = Σ_n w_n v_n v_nᵀ                          [M M], M = D + T + 1: one product per block
 
-A block of rows is multiplied in pieces of `PIECE` rows, about a shift (c, d) that is the mean of the first block, and pieces
+A block of rows is multiplied in pieces of `PIECE` rows, about a shift (c, d) that is the mean of the first of them, and pieces
 are added with compensation: `high` + `low` is their sum as if in twice the digits (Knuth 1969, "TwoSum"). So what rounds is the
 product of one piece alone, however many rows there are.
 
-Leading axes are sites, positions, folds, classes: `x`, `z` and `w` broadcast over them. Per class: `w * (y == c)` with an axis
-of classes; a fold: 0 where it is held out.
+Large sites are taken one after another and their sums changed where they lie: in one batch, these and what is made of rows
+would be copied. Leading axes are sites, positions, folds, classes: `x`, `z` and `w` broadcast over them. Per class:
+`w * (y == c)` with an axis of classes; a fold: 0 where it is held out.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
@@ -25,7 +27,8 @@ from interp_jax.errors import InputError
 
 PIECE = 2048  # rows that are multiplied before their product is added with compensation
 BLOCK = 128  # widths are cut at multiples of it
-WHOLE = 640  # width up to which cutting brings nothing
+WHOLE = 512  # width up to which cutting brings nothing
+LARGE = 2**18  # multiplications of a piece from which on sites are taken one by one: each keeps all cores busy
 AXIS = "data"
 SOUND = -1  # no row is bad
 Rows = Float[Array | np.ndarray, "..."]
@@ -50,7 +53,7 @@ class Sums(NamedTuple):
 
 
 def begin(x: Rows, z: Rows | None = None, w: Rows | None = None, dtype: jnp.dtype | None = None) -> Sums:
-    """Sums of no row yet, about the mean of these, which are to be the first that are added.
+    """Sums of no row yet, about the mean of these, which are to be the first that are added: of their first piece, without w.
 
     Args:
       x: what is read, [*S B D].
@@ -58,7 +61,9 @@ def begin(x: Rows, z: Rows | None = None, w: Rows | None = None, dtype: jnp.dtyp
       w: weights of examples, [*S B]; 0 leaves a row out, whatever is in it. None weighs all alike.
       dtype: of the sums; None takes that of x.
     """
+    some = slice(PIECE if w is None else None)  # which, with weights, might have none
     x, z, w = whole(x, z, w)
+    x, z, w = x[..., some, :], z[..., some, :], w[..., some]
     dtype = x.dtype if dtype is None else dtype
     lead = jnp.broadcast_shapes(x.shape[:-2], z.shape[:-2], w.shape[:-1])
     size = x.shape[-1] + z.shape[-1] + 1
@@ -79,28 +84,70 @@ def add(sums: Sums, x: Rows, z: Rows | None = None, w: Rows | None = None, strid
       w: likewise.
       stride: rows from the first of this block to the first of the next; 0 is as many as the block has.
     """
-    x, z, w = whole(x, z, w)
-    n, dtype = x.shape[-2], sums.high.dtype
-    size = min(PIECE, n)
-    more = -n % size
-    x, z = (jnp.pad(v, ((0, 0),) * (v.ndim - 2) + ((0, more), (0, 0))) if more else v for v in (x, z))
-    w = jnp.pad(w, ((0, 0),) * (w.ndim - 1) + ((0, more),)) if more else w
+    alike = w is None and x.shape[-2] % min(PIECE, x.shape[-2]) == 0  # what need not be multiplied by 1
+    block, n = cut(*whole(x, z, w), sums.bad.shape), x.shape[-2]
+    lead, sites = sums.bad.shape, math.prod(sums.bad.shape)
+    shifts = [v.reshape(sites, -1) for v in (sums.x_shift, sums.z_shift)]
+    held = tuple(v.reshape(sites, *v.shape[len(lead) :]) for v in (sums.high, sums.low, sums.bad))
 
-    def piece(i: Int[Array, ""] | int, held: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        high, low, bad = held
-        rows, targets = (jax.lax.dynamic_slice_in_dim(v, i * size, size, v.ndim - 2).astype(dtype) for v in (x, z))
-        weights = jax.lax.dynamic_slice_in_dim(w, i * size, size, w.ndim - 1).astype(dtype)
-        here = first_bad(rows, targets, weights)
-        bad = jnp.where((bad == SOUND) & (here != SOUND), sums.row + i * size + here, bad)
-        return *compensated(high, low, products(rows, targets, weights, sums.x_shift, sums.z_shift)), bad
+    def further(s: Int[Array, ""], held: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        """What is held of a site, with its rows."""
 
-    pieces = (n + more) // size
-    held = (sums.high, sums.low, sums.bad)
-    high, low, bad = piece(0, held) if pieces == 1 else jax.lax.fori_loop(0, pieces, piece, held)
+        def piece(i: Int[Array, ""], own: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            high, low, bad = own
+            rows, targets, weights = (v.astype(high.dtype) for v in piece_of(block, s, i))
+            more = products(rows, targets, None if alike else weights, *(shift[s] for shift in shifts))
+            sound = jnp.isfinite(jnp.diagonal(more)).all() & (weights >= 0).all()
+            here = jax.lax.cond(sound, lambda *_: jnp.int32(SOUND), first_bad, rows, targets, weights)
+            bad = jnp.where((bad == SOUND) & (here != SOUND), sums.row + i * block.size + here, bad)
+            return *compensated(high, low, more), bad
+
+        return jax.lax.fori_loop(0, block.x.shape[1] // block.size, piece, tuple(v[s] for v in held))
+
+    def in_place(s: Int[Array, ""], held: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        return tuple(v.at[s].set(new) for v, new in zip(held, further(s, held), strict=True))
+
+    if sites > 1 and block.size * held[0][0].size < LARGE:
+        held = jax.vmap(further, in_axes=(0, None))(jnp.arange(sites), held)
+    else:
+        held = jax.lax.fori_loop(0, sites, in_place, held)
+    high, low, bad = (v.reshape(*lead, *v.shape[1:]) for v in held)
     return Sums(sums.x_shift, sums.z_shift, high, low, sums.row + (stride or n), bad)
 
 
-def first_bad(x: Array, z: Array, w: Array) -> Int[Array, "..."]:
+class Block(NamedTuple):
+    """Rows in pieces of `size`, the last filled up with weights of 0; each site has an entry of each array, `which`."""
+
+    x: Float[Array, "X B D"]
+    z: Float[Array, "Z B T"]
+    w: Float[Array, "W B"]
+    which: tuple[Int[Array, " S"], ...]
+    size: int
+
+
+def cut(x: Array, z: Array, w: Array, lead: tuple[int, ...]) -> Block:
+    """Rows of all sites, of which each array may serve several."""
+    size = min(PIECE, x.shape[-2])
+    more, each, which = -x.shape[-2] % size, [], []
+    for v, axes in ((x, 2), (z, 2), (w, 1)):
+        own = v.shape[: v.ndim - axes]
+        v = v.reshape(math.prod(own), *v.shape[v.ndim - axes :])
+        each.append(jnp.pad(v, [(0, 0), (0, more), (0, 0)][: v.ndim]) if more else v)
+        numbers = np.arange(math.prod(own), dtype=np.int32).reshape(own)
+        which.append(jnp.asarray(np.broadcast_to(numbers, lead).ravel()))
+    return Block(*each, tuple(which), size)
+
+
+def piece_of(block: Block, s: Int[Array, ""], i: Int[Array, ""]) -> list[Array]:
+    """The x, z and w of a site's i-th piece."""
+    found = []
+    for v, at in zip((block.x, block.z, block.w), block.which, strict=True):
+        start = (at[s], i * block.size, *[0] * (v.ndim - 2))
+        found.append(jax.lax.dynamic_slice(v, [jnp.int32(k) for k in start], (1, block.size, *v.shape[2:]))[0])
+    return found
+
+
+def first_bad(x: Array, z: Array, w: Array) -> Int[Array, ""]:
     """The first row that counts and is not finite, or has a negative weight, or `SOUND`."""
     sound = (jnp.isfinite(x).all(-1) & jnp.isfinite(z).all(-1) & jnp.isfinite(w) & (w > 0)) | (w == 0)
     return jnp.where(sound.all(-1), SOUND, jnp.argmin(sound, axis=-1).astype(jnp.int32))
@@ -126,10 +173,11 @@ def middle(v: Float[Array, "... B D"], w: Float[Array, "... B"]) -> Float[Array,
     return total / jnp.maximum(w.sum(-1), jnp.finfo(w.dtype).tiny)[..., None]
 
 
-@partial(jnp.vectorize, signature="(b,d),(b,t),(b),(d),(t)->(m,m)")
-def products(x: Array, z: Array, w: Array, x_shift: Array, z_shift: Array) -> Array:
-    """Σ w v vᵀ of a piece."""
+def products(x: Array, z: Array, w: Array | None, x_shift: Array, z_shift: Array) -> Array:
+    """Σ w v vᵀ of a piece; all w are 1 where there are none."""
     v = jnp.concatenate([x - x_shift, z - z_shift, jnp.ones((len(x), 1), x.dtype)], axis=1)
+    if w is None:
+        return gram(v, v)
     v = jnp.where(w[:, None] > 0, v, 0)
     return gram(w[:, None] * v, v)
 

@@ -568,7 +568,9 @@ def test_examples_of_a_person_are_read(tmp_path):
     (tmp_path / "y.jsonl").write_text("\n".join(map(json.dumps, lines)))
     rows = rows_of(examples.labelled(Config(data=Data(path=str(tmp_path / "y.jsonl"))), reader()), READING, 0)
     assert rows.variables["label"].is_number and rows.of("label").tolist() == [i / 4 for i in range(8)]
-    assert runs.spelled(rows.variables["label"], rows.of("label")).startswith("8 numbers from 0 to 1.75, of mean 0.875")
+    assert runs.spelled(rows.variables["label"], rows.of("label")).startswith(
+        "8 numbers from 0 to 1.75, of mean 0.875"
+    )
 
 
 SMALL = {

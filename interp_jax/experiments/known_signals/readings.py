@@ -126,7 +126,7 @@ def of_statements(keys: Key[Array, "2"]) -> Figures:
     }
 
 
-def of_trees(keys: Key[Array, "2"], n: int = 600, words: int = 7) -> Figures:
+def of_trees(keys: Key[Array, "2"], n: int = 1_200, words: int = 7) -> Figures:
     """Trees that are laid out in half of the directions: edges between words and from the root, of trees held out."""
     data, fitted = planted.trees(keys, n, words, WIDTH), 2 * n // 3
     hypers, figures = structural.Hypers(0.0, 0.05), {}
