@@ -13,7 +13,7 @@ from interp_jax.experiments import dictionaries
 from interp_jax.experiments.config import CONFIGS, load_file
 from interp_jax.experiments.dictionaries import runs, subject
 from interp_jax.experiments.dictionaries.config import Config, Measurements
-from interp_jax.experiments.dictionaries.page import rows
+from interp_jax.experiments.dictionaries.page import off_target, rows
 from interp_jax.experiments.dictionaries.stream import Stream, batch_of
 from interp_jax.experiments.dictionaries.subject import Shared
 from interp_jax.experiments.dictionaries.told import complaint
@@ -194,6 +194,13 @@ ERRORS = {
     "'blocks.attn.pattern': not a site of vectors": {"site": "blocks.attn.pattern"},
     "'logits': not a site of vectors": {"site": "logits"},
 }
+
+
+def test_dictionaries_that_miss_their_target_are_named():
+    row = lambda level, l0: {"kind": "L1", "told": f"target = {level:g}", "level": level, "l0": l0}
+    assert off_target([row(8.0, 9.9), row(8.0, 6.5)]) == "" == off_target([])
+    text = off_target([row(8.0, 8.1), row(4.0, 986.0), row(16.0, 30.0)])
+    assert "2 of 3" in text and "target = 4, has 986" in text and "control_rate" in text
 
 
 @pytest.mark.parametrize("message", ERRORS)

@@ -77,7 +77,7 @@ def test_a_run_learns_and_the_report_has_every_member():
     assert (last.explained_variance > first.explained_variance).all()
     page = known_features.report([group_of(config, after)])
     (table,) = [block.table for block in page.blocks if isinstance(block, TableBlock)]
-    assert [row[:2] for row in table.rows] == [("BatchTopK", "k = 6")]
+    assert [row[0] for row in table.rows] == ["BatchTopK, k = 5"]
     assert len(page.data["known_features.json"]) == 2
     assert "NaN" not in render(page.title, page.summary, page.blocks)
 
