@@ -13,6 +13,7 @@ from typing import Any
 
 import ml_collections
 
+from interp_jax.dictionaries.config import WIDE_KERNEL
 from interp_jax.experiments.config import compose, variant
 
 Overrides = dict[str, Any]
@@ -21,6 +22,7 @@ TINY = {
     "dictionary.d_in": 32, "dictionary.n_features": 64,
 }  # fmt: skip
 VARIANTS = {"": {}, "tiny": TINY}
+JUMPRELU = {f"dictionary.{name}": value for name, value in WIDE_KERNEL.items()}
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -39,6 +41,7 @@ def sweep_default() -> Iterator[Overrides]:
                 "dictionary.control": "l0",
                 "dictionary.target": target,
                 "dictionary.sparsity": 0.05,
+                **(JUMPRELU if kind == "jumprelu" else {}),
             }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import ml_collections
 
+from interp_jax.dictionaries.config import WIDE_KERNEL
 from interp_jax.experiments.config import compose, variant
 
 Overrides = dict[str, Any]
@@ -51,12 +52,7 @@ TINY = {"steps": 30, "batch_size": 64, "stream_steps": 10, "measure.blocks": 2, 
 VARIANTS = {"": SCALED, "tiny": SCALED | TINY, "16k": FULL}
 KINDS = ("batch_topk", "matryoshka", "topk", "jumprelu", "gated", "standard", "matching_pursuit")
 PENALISED = ("jumprelu", "gated", "standard")
-JUMPRELU = {
-    "dictionary.bandwidth": 0.5,
-    "dictionary.first_threshold": 0.3,
-    "dictionary.first_norm": 1.0,
-    "dictionary.sparsity_warmup": 0.2,
-}
+JUMPRELU = {f"dictionary.{name}": value for name, value in WIDE_KERNEL.items()}
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:

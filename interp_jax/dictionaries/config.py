@@ -19,6 +19,9 @@ AUXILIARIES = ("none", "openai", "saelens")
 CONTROLS = ("none", "l0")
 THRESHOLDS = ("log", "linear")
 PRODUCTS = ("auto", "sparse", "dense")
+# of JumpReLU: a kernel about as wide as features are large, a first threshold within it, and a penalty that does not silence
+# what has not grown yet; with the published .05 and .01 thresholds hardly move on activations of this library's scale
+WIDE_KERNEL = {"bandwidth": 0.5, "first_threshold": 0.3, "first_norm": 1.0, "sparsity_warmup": 0.2}
 
 
 @part

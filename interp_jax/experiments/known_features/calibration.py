@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
+from interp_jax.dictionaries.config import WIDE_KERNEL
 from interp_jax.experiments.calibration import Instrument, Verdict
 from interp_jax.experiments.config import compose
 from interp_jax.experiments.dictionaries.told import NAMES
@@ -21,15 +22,7 @@ MODULE = "interp_jax.experiments.known_features"
 KINDS = ("standard", "p_anneal", "gated", "jumprelu", "topk", "batch_topk", "matryoshka", "matching_pursuit")
 OF_TOYS = ("standard", "jumprelu", "batch_topk", "matryoshka")
 PENALISED = ("standard", "p_anneal", "gated", "jumprelu")
-# a kernel as wide as what is to be told apart, a threshold within it, and a penalty that does not kill what has not grown yet
-OWN: dict[str, dict[str, object]] = {
-    "jumprelu": {
-        "dictionary.bandwidth": 0.5,
-        "dictionary.first_threshold": 0.3,
-        "dictionary.first_norm": 1.0,
-        "dictionary.sparsity_warmup": 0.2,
-    }
-}
+OWN = {"jumprelu": {f"dictionary.{name}": value for name, value in WIDE_KERNEL.items()}}
 LEAST_COSINE = 0.95
 SEEDS = 5
 RARE = {
