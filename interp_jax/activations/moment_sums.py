@@ -90,7 +90,7 @@ def add(sums: Sums, x: Rows, z: Rows | None = None, w: Rows | None = None, strid
     shifts = [v.reshape(sites, -1) for v in (sums.x_shift, sums.z_shift)]
     held = tuple(v.reshape(sites, *v.shape[len(lead) :]) for v in (sums.high, sums.low, sums.bad))
 
-    def further(s: Int[Array, ""], held: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    def further(s: Int[Array, ""] | int, held: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         """What is held of a site, with its rows."""
 
         def piece(i: Int[Array, ""], own: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
@@ -107,7 +107,9 @@ def add(sums: Sums, x: Rows, z: Rows | None = None, w: Rows | None = None, strid
     def in_place(s: Int[Array, ""], held: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         return tuple(v.at[s].set(new) for v, new in zip(held, further(s, held), strict=True))
 
-    if sites > 1 and block.size * held[0][0].size < LARGE:
+    if sites == 1:
+        held = tuple(v[None] for v in further(0, held))
+    elif block.size * held[0][0].size < LARGE:
         held = jax.vmap(further, in_axes=(0, None))(jnp.arange(sites), held)
     else:
         held = jax.lax.fori_loop(0, sites, in_place, held)
@@ -138,7 +140,7 @@ def cut(x: Array, z: Array, w: Array, lead: tuple[int, ...]) -> Block:
     return Block(*each, tuple(which), size)
 
 
-def piece_of(block: Block, s: Int[Array, ""], i: Int[Array, ""]) -> list[Array]:
+def piece_of(block: Block, s: Int[Array, ""] | int, i: Int[Array, ""]) -> list[Array]:
     """The x, z and w of a site's i-th piece."""
     found = []
     for v, at in zip((block.x, block.z, block.w), block.which, strict=True):
