@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from interp_jax.errors import InputError
 from interp_jax.probes.controls import Drawn, draw, names
 from interp_jax.probes.engine import program
 from interp_jax.probes.inputs import check
@@ -73,12 +74,15 @@ def everywhere(
       seed: of fits and controls.
       batch: sites at once.
       splits_at_once: how many splits are fitted at once; fewer need less memory.
-      devices: sites are spread over them. Default one, as programs with LAPACK's factorisations never end on several CPU
-        devices.
+      devices: sites are spread over them. Default one.
 
     Raises:
-      InputError: see `inputs.py`.
+      InputError: see `inputs.py`; several CPU devices for a probe that factorises, see `probe.py`.
     """
+    if probe.factorises and len(devices or ()) > 1 and devices[0].platform == "cpu":
+        raise InputError(
+            f"probe: it factorises matrices, and programs of {len(devices)} CPU devices never end so; give 1"
+        )
     axes = dict(axes or {})
     data = check(probe, examples, splits, axes, labels)
     hypers = jax.tree.map(lambda leaf: jnp.atleast_1d(jnp.asarray(leaf, data.x.dtype)), hypers)

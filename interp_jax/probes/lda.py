@@ -118,6 +118,8 @@ def fit(
     return from_moments(moments_like(x, y, w), hypers, priors)
 
 
-PROBE = Probe(fit, predict, BINARY, from_moments)
-OF_CLASSES = Probe(fit, predict, CLASSES, from_moments)
-EQUAL_PRIORS = Probe(partial(fit, priors="equal"), predict, Target(balanced), partial(from_moments, priors="equal"))
+PROBE = Probe(fit, predict, BINARY, from_moments, factorises=True)
+OF_CLASSES = PROBE._replace(target=CLASSES)
+EQUAL_PRIORS = PROBE._replace(
+    fit=partial(fit, priors="equal"), target=Target(balanced), from_moments=partial(from_moments, priors="equal")
+)

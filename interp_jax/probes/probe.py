@@ -52,13 +52,18 @@ class Target(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """See the module."""
+    """See the module.
+
+    `factorises` says that a fit calls LAPACK (eigenvectors, Cholesky). A program of several CPU devices that does so never
+    ends, and such a probe is refused there; others solve equations by products, `positive.py`.
+    """
 
     fit: Fit
     predict: Predict
     target: Target
     from_moments: Callable[[Any, Any], Any] | None = None
     prepare: Callable[[Array, Any], Any] | None = None
+    factorises: bool = False
 
 
 def convergence_of(params: Any) -> Convergence | None:

@@ -13,6 +13,8 @@ from interp_jax.errors import InputError
 from interp_jax.probes import logistic, ridge
 from interp_jax.probes.everywhere import Examples, balanced, everywhere
 from interp_jax.probes.linear import Linear, predict
+from interp_jax.probes.moments import moments_like
+from interp_jax.probes.positive import solve
 from interp_jax.probes.probe import Probe
 from interp_jax.probes.splits import cross_validation, held_out
 from interp_jax.probes.targets import REAL
@@ -129,6 +131,13 @@ def test_nested_splits_choose_without_seeing_what_they_are_scored_on():
     np.testing.assert_allclose(got.params.weights[0, 0, 0], want[:D], atol=1e-4)
 
 
+def by_products(key, x, y, w, hypers):
+    """Ridge regression without LAPACK, which programs of several CPU devices cannot call."""
+    m = moments_like(x, y, w)
+    weights = solve(m.scatter + hypers.penalty * jnp.eye(x.shape[1]), m.cross[:, None])[:, 0]
+    return Linear(weights, m.target_mean - weights @ m.mean)
+
+
 def test_a_probe_of_forty_lines_goes_through_rows_and_agrees_with_the_one_from_moments():
     """The same ridge without `from_moments`; labels with weights of their own; two devices; few splits at once."""
     rows = ridge.PROBE._replace(from_moments=None)
@@ -140,7 +149,9 @@ def test_a_probe_of_forty_lines_goes_through_rows_and_agrees_with_the_one_from_m
     ones = np.ones((2, B))
     by_rows = run(rows, ones, splits_at_once=2)
     np.testing.assert_allclose(by_rows.scores, run(ridge.PROBE, None).scores, atol=1e-3)
-    spread = run(ridge.PROBE, w, devices=jax.devices()[:2])
+    spread = run(Probe(by_products, ridge.predict, REAL), w, devices=jax.devices()[:2])
+    with pytest.raises(InputError, match="2 CPU devices never end so; give 1"):
+        run(ridge.PROBE, w, devices=jax.devices()[:2])
     fold = splits.fold[0]
     for label, f in itertools.product(range(2), range(3)):
         want = least_squares(X[1, 0], Y[label], w[label] * (fold != f), PENALTIES[0])
