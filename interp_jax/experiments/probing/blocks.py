@@ -20,8 +20,7 @@ LEVELS = (
     "variable", "read at", "score", "constant", "shuffled", "token alone", "untrained twin", "control task",
 )  # fmt: skip
 CLAIMS = (
-    "variable", "above shuffled", "above the token", "above the twin", "selectivity", "reliance, nats", "where it changes",
-    "every layer", "verdict",
+    "variable", "above shuffled", "above the token", "above the twin", "selectivity", "reliance, nats", "verdict",
 )  # fmt: skip
 
 
@@ -72,7 +71,7 @@ def claim_blocks(view: View) -> list[Block]:
         (
             f.name,
             *(claimed(x) for x in (f.above_noise, f.above_token, f.learned, f.selectivity)),
-            *(cell(x) for x in (f.used, f.used_at_turns, f.scrubbed)),
+            cell(f.used),
             verdict(f),
         )
         for f in found
