@@ -46,7 +46,7 @@ def run_job(
     base, module, name = load_config(reference)
     base = override(base, {key: parse_value(text) for key, text in overrides.items()})
     chosen = None if sweeps is None else [s for s in sweeps if s != "none"]
-    members = expand(base, module, chosen, reference.partition(":")[2])
+    members = expand(base, module, chosen, reference.partition(":")[2], overrides.keys())
     directory = output_directory(base, name)
     with made(directory):
         prepare(build_engine(base)[0])

@@ -7,7 +7,7 @@ named sweeps multiply. Without a choice, `configs/x.py:arg` runs `sweep_<arg>`, 
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -36,7 +36,11 @@ class Member(NamedTuple):
 
 
 def expand(
-    config: ConfigDict, module: ModuleType | None = None, names: Sequence[str] | None = None, arg: str = ""
+    config: ConfigDict,
+    module: ModuleType | None = None,
+    names: Sequence[str] | None = None,
+    arg: str = "",
+    told: Collection[str] = (),
 ) -> list[Member]:
     """The members of the product of the named sweeps over `config`, without repetitions, in order.
 
@@ -45,9 +49,10 @@ def expand(
       module: the config file, which holds the sweeps.
       names: of sweeps; None takes `sweep_<arg>`, else `sweep_default`, where there is one; empty sweeps nothing.
       arg: the config's variant.
+      told: keys that a person has set; no sweep may set them again.
 
     Raises:
-      InputError: an unknown sweep, or a key that the config does not have.
+      InputError: an unknown sweep, a key that the config does not have, or one that a person and a sweep both set.
     """
     known = {n.removeprefix(PREFIX): f for n, f in vars(module).items() if n.startswith(PREFIX)} if module else {}
     if names is None:
@@ -58,6 +63,11 @@ def expand(
     members: dict[str, Member] = {}
     for combination in itertools.product(*(yields(known[name], Path(module.__file__)) for name in names)):
         merged = {key: value for overrides in combination for key, value in overrides.items()}
+        if twice := sorted(merged.keys() & set(told)):
+            raise InputError(
+                f"--config.{twice[0]}: sweep {'*'.join(names)} sets it too; leave it out, or take another sweep"
+                " (--sweep none: one run)"
+            )
         for made in made_of(override(config, merged, where=f"sweep {'*'.join(names)}: ")):
             one = member(made)
             members.setdefault(one.hash, one)

@@ -117,6 +117,9 @@ def test_wrong_sweeps():
         expand(line_config.get_config(), line_config, ["wrong"])
     with pytest.raises(InputError, match=r"no sweep_rate\(\).*did you mean 'rates'"):
         expand(line_config.get_config(), line_config, ["rate"])
+    with pytest.raises(InputError, match=r"--config.seed: sweep rates\*seeds sets it too; .*--sweep none"):
+        expand(line_config.get_config(), line_config, ["rates", "seeds"], told=("model.width", "seed"))
+    assert len(expand(line_config.get_config(), line_config, ["rates"], told=("model.width", "seed"))) == 3
 
 
 def test_a_config_file_that_fails_is_one_line(tmp_path):
