@@ -1,6 +1,6 @@
 """The command behind `./launch/local`: from a config to a report.
 
-    python -m interp_jax.experiments.main --config configs/superposition.py:tiny --config.seed=3 --sweep plane
+    python -m interp_jax.experiments.main --config configs/superposition.py:tiny --config.steps=500 --sweep plane
 
 Load the config, expand the sweep, leave out what is finished, freeze the plan, run it, collect, report.
 """
