@@ -17,6 +17,7 @@ from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.encoders import norms, pre_activations, unit_rows
 from interp_jax.dictionaries.judged import Situation, in_use, squared_error
 from interp_jax.dictionaries.parameters import Params, centre
+from interp_jax.dictionaries.top_k import top_k
 
 RESAMPLED = ("W_enc", "W_dec", "b_enc")  # rows of which are drawn anew
 RESAMPLED_ENCODER = 0.2  # times the mean length of the encoder's living rows
@@ -43,7 +44,7 @@ def _auxiliary(params: Params, x: Array, error: Array, dead: Bool[Array, " F"], 
     k = min(cfg.width_out // 2, cfg.n_features)
     z = pre_activations(x, centre(params, cfg), params["W_enc"], params["b_enc"])
     z = jax.nn.relu(jnp.where(dead, z, 0.0))
-    least = jax.lax.top_k(jax.lax.stop_gradient(z), k)[0][:, -1:]
+    least = top_k(jax.lax.stop_gradient(z), k, shards=cfg.feature_shards)[0][:, -1:]
     left = squared_error(error, jnp.where(z >= least, z, 0.0) @ params["W_dec"])
     if cfg.auxiliary == "saelens":
         return jnp.minimum(1.0, dead.sum() / k) * left
