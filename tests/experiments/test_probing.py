@@ -25,10 +25,10 @@ from interp_jax.experiments.probing import blocks, examples, models, runs, use, 
 from interp_jax.experiments.probing.claims import survives
 from interp_jax.experiments.probing.config import Config, Data, Reading, Use
 from interp_jax.experiments.probing.findings import finding, lies_above_0, view_of
-from interp_jax.experiments.probing.models import Place
+from interp_jax.experiments.probing.models import UNTRAINED, Place
 from interp_jax.experiments.probing.reading import CONTROLS, Tallies, fold_of_group, read, splits_of, with_constants
 from interp_jax.experiments.probing.rows import Rows, rows_of
-from interp_jax.experiments.probing.tallies import balanced_accuracy, difference, mean_of
+from interp_jax.experiments.probing.tallies import Score, balanced_accuracy, difference, mean_of
 from interp_jax.experiments.subjects.model import Model, Subject, subject_of
 from interp_jax.experiments.sweep import expand
 from interp_jax.models import transformer
@@ -404,6 +404,17 @@ def test_words_follow_the_numbers(accuracy, sums, said, verdict):
     assert len(blocks.use_blocks(view)) == (4 if sums else 1)
     if sums:
         assert words.first_steps(view, 0) == (500 if learned else None, 500 if learned and sums[0] > 1 else None)
+
+
+def test_what_is_not_read_yet_is_not_used_whatever_erasing_costs(monkeypatch):
+    """Of three models the second and third are read; erasing costs something in the first and third, then in all."""
+    for cost, used in (([0.1, -0.1, 0.2], 30), ([0.1, 0.1, 0.1], 20)):
+        monkeypatch.setattr(words, "above_twin", lambda view, v, m: m)
+        monkeypatch.setattr(words, "survives", lambda claim: claim > 1)
+        score = Score(*[np.array(cost)] * 3, np.zeros((3, 1)))
+        monkeypatch.setattr(words, "reliance_along", lambda view, v, which, score=score: score)
+        view = view_of(made_up(LEARNED, None))._replace(steps=[UNTRAINED, 10, 20, 30])
+        assert words.first_steps(view, 0) == (20, used)
 
 
 N_THERE, N_BY_DOCUMENT, N_BY_KIND = 3, 25, 20

@@ -97,7 +97,7 @@ def verdict(found: Finding) -> str:
 class Since(NamedTuple):
     """The steps from which on a variable is read above the best of the twin, and used, at all later models; None is never.
 
-    What is never read is not used, whatever erasing costs.
+    What is not read is not used, whatever erasing costs.
     """
 
     read: int | None
@@ -108,9 +108,8 @@ def first_steps(view: View, v: int) -> Since:
     """Of a variable, at the place where the model itself is read best."""
     read = [survives(above_twin(view, v, m)) for m in range(1, len(view.steps))]
     along = [score for score in (reliance_along(view, v, which) for which in (ALL, TURNS)) if score is not None]
-    used = np.any([score.low > 0 for score in along], axis=0).tolist() if along else []
-    first = since(read, view.trained)
-    return Since(first, None if first is None else since(used, view.trained))
+    used = np.logical_and(read, np.any([score.low > 0 for score in along], axis=0)).tolist() if along else []
+    return Since(since(read, view.trained), since(used, view.trained))
 
 
 def since(holds: list[bool], steps: list[int]) -> int | None:
