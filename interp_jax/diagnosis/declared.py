@@ -1,0 +1,69 @@
+"""What an examiner is told of the declared rule: its labels and variables on the examples, and what each position decides.
+
+    influence_ni = P(rule(x_n with token i replaced) ≠ rule(x_n))        by the tokens that other examples have there
+
+It is a table by index: no rule goes with it, neither the declared one nor its rival. Influence asks the rule of inputs
+that are no examples; the model is never asked of them.
+"""
+
+from collections.abc import Mapping
+
+import flax.struct
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from interp_jax.diagnosis.family import Family, Tokens, answers, value
+from interp_jax.errors import InputError
+
+RESAMPLED = 8  # tokens that are tried at each position
+
+
+@flax.struct.dataclass
+class Declared:
+    """See the module.
+
+    Attributes:
+      labels: of the examples. variables: by name. values: how many each variable has. influence: of positions.
+    """
+
+    labels: Int[Array | np.ndarray, " N"]
+    variables: Mapping[str, Int[Array | np.ndarray, " N"]]
+    values: Mapping[str, int] = flax.struct.field(pytree_node=False)
+    influence: Float[Array | np.ndarray, "N P"]
+
+
+def declare(family: Family, which: str, x: Tokens, seed: int = 0) -> Declared:
+    """What is told of rule f or g on examples.
+
+    Raises:
+      InputError: the rule fails.
+    """
+    variables = family.rule(which).variables
+    return Declared(
+        answers(family, which, x),
+        {name: value(family, which, name, x) for name in variables},
+        {name: one.values for name, one in variables.items()},
+        influence(family, which, x, seed),
+    )
+
+
+def influence(family: Family, which: str, x: Tokens, seed: int = 0) -> Float[np.ndarray, "N P"]:
+    """See the module.
+
+    Raises:
+      InputError: the rule fails on such an input.
+    """
+    rng, (n, positions) = np.random.default_rng(seed), x.shape
+    answer, changed = family.rule(which).answer, np.zeros(x.shape, np.float32)
+    before = np.asarray(answer(x))
+    for i in range(positions):
+        tried = np.repeat(x[None], RESAMPLED, axis=0)
+        tried[:, :, i] = x[rng.integers(0, n, (RESAMPLED, n)), i]
+        try:
+            after = np.asarray(answer(tried.reshape(-1, positions))).reshape(RESAMPLED, n)
+        except Exception as error:
+            raise InputError(
+                f"family {family.name!r}: rule_{which} raised {type(error).__name__} where position {i} was changed: {error}"
+            ) from error
+        changed[:, i] = (after != before).mean(0)
+    return changed

@@ -1,0 +1,232 @@
+"""A family: a declared rule f, a rival g that agrees with it on every input an examiner may use, and inputs of both kinds.
+
+    D_ID ⊆ {f = g}          D_X ⊆ {f ≠ g}, the conflict set          x [B P] integer tokens; labels 0 … LABELS - 1
+
+It is one Python file with these names; a rule takes all its inputs at once, and answers [B]:
+
+    NAME, KIND                    KIND "A": the rival reads other tokens, "B": the same, by another computation, "M": a table
+    VOCABULARY, POSITIONS, LABELS tokens, length of an input (the answer is told at its last position), answers
+    rule_f(x), rule_g(x)          NumPy or JAX
+    inputs()                      all inputs [N P]: D_ID is where f = g, D_X the rest          either this
+    draw_id(rng, n), draw_conflict(rng, n)      n draws of each, with a numpy Generator          or these two
+    VARIABLES_F, VARIABLES_G      {name: (number of values, function of x)}: what a rule computes on its way
+    READS_F, READS_G              positions that decide each rule's answer: for the referee only
+
+and, where they are needed,
+
+    without_nuisances(x)          [B …]: what must never have been trained on in a held-out input; by default all of x
+    TABLE_G = True                g is a table and says nothing of what it was not told: its models are examined on conflicts
+                                  that differ in nuisances alone from what they were trained on
+    NOISY = True                  labels are not certain: .98 of D_ID must be right, not all
+    STEPS, TRAINING, MODEL        hints: steps that it takes, {field of `Student`: value}, {field of `TransformerConfig`: value}
+"""
+
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from interp_jax.errors import InputError, nearest
+
+KINDS = ("A", "B", "M")
+NEEDED = ("NAME", "KIND", "VOCABULARY", "POSITIONS", "LABELS", "rule_f", "rule_g", "VARIABLES_F", "VARIABLES_G")
+CHECKED = 2_048  # inputs of each set that a new family is tried on
+Tokens = Int[np.ndarray, "B P"]
+Draw = Callable[[np.random.Generator, int], np.ndarray]
+
+
+class Variable(NamedTuple):
+    """A named number that a rule computes on its way: how many values it has, and x -> value [B]."""
+
+    values: int
+    of: Callable[[Any], Any]
+
+
+class Rule(NamedTuple):
+    """What answers inputs, what it computes on its way, and which positions decide it."""
+
+    answer: Callable[[Any], Any]
+    variables: Mapping[str, Variable]
+    reads: tuple[int, ...]
+
+
+class Family(NamedTuple):
+    """See the module. `source` is the SHA-256 of its file; `tasks` tells the task of each input where there are several."""
+
+    name: str
+    kind: str
+    vocabulary: int
+    positions: int
+    labels: int
+    f: Rule
+    g: Rule
+    draw_id: Draw
+    draw_conflict: Draw
+    without_nuisances: Callable[[Any], Any]
+    table_g: bool = False
+    noisy: bool = False
+    steps: int = 1_500
+    training: Mapping[str, Any] = {}
+    model: Mapping[str, Any] = {}
+    source: str = ""
+    tasks: Callable[[Any], Any] | None = None
+
+    def rule(self, which: str) -> Rule:
+        """F or g."""
+        return {"f": self.f, "g": self.g}[which]
+
+
+def family_of(module: ModuleType) -> Family:
+    """The family that a module describes, tried on some inputs.
+
+    Raises:
+      InputError: it is none: a name is missing, or see `check`.
+    """
+    where = getattr(module, "__file__", None) or module.__name__
+    names = vars(module)
+    if missing := [name for name in NEEDED if name not in names]:
+        raise InputError(f"family {where}: it lacks {', '.join(missing)}")
+    if "inputs" in names:
+        draw_id, draw_conflict = parted(module)
+    elif "draw_id" in names and "draw_conflict" in names:
+        draw_id, draw_conflict = module.draw_id, module.draw_conflict
+    else:
+        raise InputError(f"family {where}: it lacks inputs(), or draw_id(rng, n) and draw_conflict(rng, n)")
+    rules = [
+        Rule(
+            names[f"rule_{which.lower()}"],
+            {name: Variable(*one) for name, one in names[f"VARIABLES_{which}"].items()},
+            tuple(names.get(f"READS_{which}", ())),
+        )
+        for which in "FG"
+    ]
+    family = Family(
+        module.NAME,
+        module.KIND,
+        module.VOCABULARY,
+        module.POSITIONS,
+        module.LABELS,
+        *rules,
+        draw_id,
+        draw_conflict,
+        names.get("without_nuisances", lambda x: x),
+        names.get("TABLE_G", False),
+        names.get("NOISY", False),
+        names.get("STEPS", 1_500),
+        names.get("TRAINING", {}),
+        names.get("MODEL", {}),
+        source_of(module),
+    )
+    check(family)
+    return family
+
+
+def parted(module: ModuleType) -> tuple[Draw, Draw]:
+    """Draws of D_ID and of D_X from all inputs: each is all there is of its set, whatever number is asked for."""
+
+    def part(conflict: bool) -> Draw:
+        def draw(rng: np.random.Generator, n: int) -> np.ndarray:
+            every = np.asarray(module.inputs())
+            differ = np.asarray(module.rule_f(every)) != np.asarray(module.rule_g(every))
+            return every[differ == conflict]
+
+        return draw
+
+    return part(False), part(True)
+
+
+def source_of(module: ModuleType) -> str:
+    """SHA-256 of a module's text, 16 hex digits: what stored results depend on; "" where it has none."""
+    try:
+        return hashlib.sha256(inspect.getsource(module).encode()).hexdigest()[:16]
+    except (OSError, TypeError):
+        return ""
+
+
+def check(family: Family) -> None:
+    """Try a family on some inputs of both sets.
+
+    Raises:
+      InputError: rules that fail or answer what is no label, f ≠ g on D_ID, f = g on all inputs or on some of D_X,
+      nothing in D_X.
+    """
+    here = f"family {family.name!r}"
+    if family.kind not in KINDS:
+        raise InputError(f"{here}: KIND = {family.kind!r}: {nearest(family.kind, KINDS)}")
+    for which in "fg":
+        if bad := [p for p in family.rule(which).reads if not 0 <= p < family.positions]:
+            raise InputError(
+                f"{here}: READS_{which.upper()} has {bad[0]}; positions go from 0 to {family.positions - 1}"
+            )
+    sets = {}
+    for name, draw in (("D_ID", family.draw_id), ("D_X", family.draw_conflict)):
+        x = sets[name] = drawn(family, name, draw)
+        both = [answers(family, which, x) for which in "fg"]
+        same = both[0] == both[1]
+        if name == "D_ID" and not same.all():
+            row = int(np.argmin(same))
+            raise InputError(
+                f"{here}: f and g disagree on D_ID, first on {x[row].tolist()}: f says {both[0][row]}, g {both[1][row]}"
+            )
+        if name == "D_X" and same.any():
+            what = "f and g are identical on all of D_X" if same.all() else "f and g agree on a part of D_X"
+            raise InputError(
+                f"{here}: {what}, first on {x[int(np.argmax(same))].tolist()}: it is to hold conflicts only"
+            )
+    for which in "fg":
+        for name in family.rule(which).variables:
+            value(family, which, name, sets["D_ID"])
+
+
+def drawn(family: Family, name: str, draw: Draw, n: int = CHECKED, seed: int = 0) -> Tokens:
+    """Inputs of a set.
+
+    Raises:
+      InputError: there are none, or they are no tokens of the family.
+    """
+    here = f"family {family.name!r}"
+    x = np.asarray(draw(np.random.default_rng(seed), n))
+    if not len(x):
+        none = (
+            "the conflict set is empty: f and g are identical on every input" if name == "D_X" else f"{name} is empty"
+        )
+        raise InputError(f"{here}: {none}")
+    if x.ndim != 2 or x.shape[1] != family.positions or not np.issubdtype(x.dtype, np.integer):
+        raise InputError(f"{here}: {name} must be integers [N {family.positions}], not {x.dtype} {list(x.shape)}")
+    if (bad := (x < 0) | (x >= family.vocabulary)).any():
+        raise InputError(f"{here}: {name} has token {x[bad][0]}; tokens go from 0 to {family.vocabulary - 1}")
+    return x.astype(np.int32)
+
+
+def answers(family: Family, which: str, x: Tokens) -> Int[np.ndarray, " B"]:
+    """What rule f or g says.
+
+    Raises:
+      InputError: it fails, or says what is no label.
+    """
+    return told(family, f"rule_{which}", family.rule(which).answer, x, family.labels, "labels")
+
+
+def value(family: Family, which: str, name: str, x: Tokens) -> Int[np.ndarray, " B"]:
+    """A variable of a rule; errors are those of `answers`."""
+    variable = family.rule(which).variables[name]
+    return told(family, f"variable {name!r} of {which}", variable.of, x, variable.values, "values")
+
+
+def told(family: Family, name: str, of: Callable[[Any], Any], x: Tokens, n: int, what: str) -> Int[np.ndarray, " B"]:
+    """What a function of the family says of inputs, checked."""
+    here = f"family {family.name!r}: {name}"
+    try:
+        said = np.asarray(of(x))
+    except Exception as error:
+        raise InputError(f"{here} raised {type(error).__name__}: {error}") from error
+    if said.shape != (len(x),) or not (np.issubdtype(said.dtype, np.integer) or said.dtype == bool):
+        raise InputError(f"{here} must answer integers [{len(x)}], not {said.dtype} {list(said.shape)}")
+    if (bad := (said < 0) | (said >= n)).any():
+        row = int(np.argmax(bad))
+        raise InputError(f"{here} answers {said[row]} to {x[row].tolist()}; {what} go from 0 to {n - 1}")
+    return said.astype(np.int32)
