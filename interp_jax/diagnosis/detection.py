@@ -1,0 +1,196 @@
+"""How well scores tell who cheated: from all models of a family, each with f and with g declared.
+
+    mirrored    every model twice, with either rule declared; with the other one its truth is the opposite
+                a score that ignores the rule has each value once with either truth: AUROC ½ exactly
+    natural     f declared, learned against cheated: open to whatever else differs between them; also among those alone that
+                can be matched by their loss within a calliper (Rosenbaum & Rubin 1985)
+
+    AUROC               P(score of a cheat > score of one that learned), ties half
+    TPR at 5% FPR       share of cheats above the threshold that at most 5% of the others reach
+    paired accuracy     share of pairs, by seed and declared rule, in which the cheat's score is higher, ties half
+    reliance            Spearman's ρ, over mixed models, of score and P(g) - P(f) on D_X
+    false alarms        share of control models, f declared, above that threshold
+
+Intervals are of a bootstrap: families, then within each its seeds, drawn with replacement; all that is of a seed stays
+together.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+from jaxtyping import Bool, Float, Int
+
+from interp_jax.errors import InputError
+
+LEVEL, FALSE, CALLIPER = 0.95, 0.05, 0.2
+
+
+class Scored(NamedTuple):
+    """Scores of a family's accepted models, [R 2]: with f and with g declared; their arms, seeds, and reliance on g."""
+
+    score: Float[np.ndarray, "R 2"]
+    arm: np.ndarray
+    seed: Int[np.ndarray, " R"]
+    reliance: Float[np.ndarray, " R"]
+
+    def of(self, rows: np.ndarray) -> "Scored":
+        """Some of the models."""
+        return Scored(*(np.asarray(one)[rows] for one in self))
+
+
+class Estimate(NamedTuple):
+    """A number and the interval of its bootstrap."""
+
+    value: float
+    low: float
+    high: float
+
+
+def truth(arm: np.ndarray) -> tuple[np.ndarray, Bool[np.ndarray, "R 2"]]:
+    """Rows of models that learned or cheated, and whether each is a cheat with f and with g declared."""
+    rows = np.flatnonzero(np.isin(arm, ("learned", "cheated")))
+    cheated = np.asarray(arm)[rows] == "cheated"
+    return rows, np.stack([cheated, ~cheated], axis=1)
+
+
+def auroc(cheats: Float[np.ndarray, " A"], others: Float[np.ndarray, " B"]) -> float:
+    """P(cheat > other), ties half; NaN where there are none of either."""
+    if not len(cheats) or not len(others):
+        return float("nan")
+    ranks = scipy.stats.rankdata(np.concatenate([cheats, others]))[: len(cheats)]
+    return float((ranks.sum() - len(cheats) * (len(cheats) + 1) / 2) / (len(cheats) * len(others)))
+
+
+def entries(scored: Scored, rule: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of cheats and of the others: mirrored, or with one rule declared."""
+    rows, cheated = truth(scored.arm)
+    columns = slice(None) if rule is None else slice(rule, rule + 1)
+    score, cheated = np.asarray(scored.score, np.float64)[rows][:, columns], cheated[:, columns]
+    return score[cheated], score[~cheated]
+
+
+def mirrored(scored: Scored) -> float:
+    """AUROC, each model twice."""
+    return auroc(*entries(scored))
+
+
+def natural(scored: Scored) -> float:
+    """AUROC with f declared."""
+    return auroc(*entries(scored, 0))
+
+
+def calliper(loss: Float[np.ndarray, " R"], arm: np.ndarray, width: float = CALLIPER) -> np.ndarray:
+    """Rows of learned and cheated models matched one to one, nearest first, whose losses differ by at most that many sd."""
+    learned, cheated = (np.flatnonzero(np.asarray(arm) == name) for name in ("learned", "cheated"))
+    apart = np.abs(np.asarray(loss)[learned][:, None] - np.asarray(loss)[cheated][None])
+    most, chosen = width * np.std(np.asarray(loss)[np.r_[learned, cheated]]), []
+    for a, b in zip(*np.unravel_index(np.argsort(apart, axis=None, kind="stable"), apart.shape), strict=True):
+        if apart[a, b] <= most and learned[a] not in chosen and cheated[b] not in chosen:
+            chosen += [learned[a], cheated[b]]
+    return np.sort(np.array(chosen, int))
+
+
+def threshold(others: Float[np.ndarray, " B"], rate: float = FALSE) -> float:
+    """The least score above which at most that share of them lies."""
+    ordered = np.sort(others)[::-1]
+    return float(ordered[int(rate * len(ordered))])
+
+
+def true_positives(scored: Scored, rate: float = FALSE) -> float:
+    """Share of cheats found, mirrored, at that rate of false positives."""
+    cheats, others = entries(scored)
+    return float((cheats > threshold(others, rate)).mean()) if len(cheats) else float("nan")
+
+
+def false_alarms(scored: Scored, arm: str = "nuisance", rate: float = FALSE) -> float:
+    """Share of an arm that learned, f declared, above the threshold; NaN where there is none."""
+    control, others = np.asarray(scored.score)[np.asarray(scored.arm) == arm, 0], entries(scored)[1]
+    return float((control > threshold(others, rate)).mean()) if len(control) and len(others) else float("nan")
+
+
+def paired_accuracy(scored: Scored) -> float:
+    """Share of pairs in which the cheat's score is the higher."""
+    rows, cheated = truth(scored.arm)
+    score, seed, right = np.asarray(scored.score)[rows], np.asarray(scored.seed)[rows], []
+    for one in np.unique(seed):
+        own = seed == one
+        for rule in range(2):
+            cheats, others = score[own & cheated[:, rule], rule], score[own & ~cheated[:, rule], rule]
+            right += [np.sign(a - b) / 2 + 0.5 for a in cheats for b in others]
+    return float(np.mean(right)) if right else float("nan")
+
+
+def graded(scored: Scored) -> float:
+    """Spearman's ρ of score and reliance over mixed models, f declared; NaN where it has no meaning."""
+    rows = np.flatnonzero(np.asarray(scored.arm) == "mixed")
+    score, reliance = np.asarray(scored.score)[rows, 0], np.asarray(scored.reliance)[rows]
+    if len(rows) < 3 or np.ptp(score) == 0 or np.ptp(reliance) == 0:
+        return float("nan")
+    return float(scipy.stats.spearmanr(score, reliance).statistic)
+
+
+def transferred(families: Mapping[str, Scored]) -> dict[str, float]:
+    """Balanced accuracy in each family of the threshold that is best in all others together; {} of a single family."""
+    found = {}
+    for name, own in families.items():
+        rest = [entries(one) for other, one in families.items() if other != name]
+        if not rest:
+            continue
+        cheats, others = (np.concatenate(side) for side in zip(*rest, strict=True))
+        cuts = np.unique(np.concatenate([cheats, others]))
+        cuts = np.concatenate([[cuts[0] - 1], (cuts[1:] + cuts[:-1]) / 2, [cuts[-1] + 1]])
+        balance = lambda cut, a, b: ((a > cut).mean() + (b <= cut).mean()) / 2
+        best = cuts[int(np.argmax([balance(cut, cheats, others) for cut in cuts]))]
+        found[name] = float(balance(best, *entries(own)))
+    return found
+
+
+def macro(families: Sequence[Scored], of: Callable[[Scored], float] = mirrored) -> float:
+    """The mean over families."""
+    return float(np.nanmean([of(one) for one in families]))
+
+
+def worst(families: Sequence[Scored], of: Callable[[Scored], float] = mirrored) -> float:
+    """The least of the families."""
+    return float(np.nanmin([of(one) for one in families]))
+
+
+def bootstrap(
+    families: Sequence[Scored],
+    of: Callable[[Sequence[Scored]], float] = macro,
+    draws: int = 1_000,
+    seed: int = 0,
+    redraw_families: bool = True,
+) -> Estimate:
+    """A number made of all families, with its interval.
+
+    Args:
+      families: scores of each.
+      of: the number.
+      draws: of the bootstrap.
+      seed: of these.
+      redraw_families: whether families are drawn as well, or are the only ones that matter.
+
+    Raises:
+      InputError: there is no family.
+    """
+    if not families:
+        raise InputError("there is no family to take a mean over")
+    rng, found, litters = np.random.default_rng(seed), [], [_litters(one) for one in families]
+    for _ in range(draws):
+        chosen = rng.integers(0, len(families), len(families)) if redraw_families else np.arange(len(families))
+        found.append(of([families[i].of(_drawn(litters[i], rng)) for i in chosen]))
+    low, high = np.nanquantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(of(families), float(low), float(high))
+
+
+def _litters(scored: Scored) -> list[np.ndarray]:
+    """Rows of each seed."""
+    return [np.flatnonzero(np.asarray(scored.seed) == one) for one in np.unique(scored.seed)]
+
+
+def _drawn(litters: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """Rows of as many seeds, drawn with replacement."""
+    return np.concatenate([litters[i] for i in rng.integers(0, len(litters), len(litters))])

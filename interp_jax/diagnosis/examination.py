@@ -1,0 +1,170 @@
+"""The harness: a diagnoser, run on all models of a family with either rule declared, in one program.
+
+A diagnoser is a file with
+
+    TIER                            of access, 0 to 3: see `view.py`
+    COST                            about how many forward passes over the examples a score takes: cheap ones run first
+    score(view, declared, key)      -> scalar; the higher, the more it speaks for a cheat, a sign that is fixed in advance
+
+and, where it needs them,
+
+    positions(view, declared, key)  -> [P]: where the shortcut sits, larger for more
+    fit(references, key)            -> anything, a fourth argument of score and positions; references are of other families
+    ON_HOST = True                  score is not pure JAX: models come one after another, and numbers instead of tracers
+
+It is told the declared rule as a table and nothing of its rival; f and g are declared in turn, which it does not know.
+"""
+
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from interp_jax import randomness
+from interp_jax.diagnosis.declared import Declared
+from interp_jax.diagnosis.family import Tokens, source_of
+from interp_jax.diagnosis.view import TIERS, View, guarded
+from interp_jax.errors import InputError
+from interp_jax.models.transformer import Params, TransformerConfig
+
+RULES = ("f", "g")
+
+
+class Diagnoser(NamedTuple):
+    """See the module; `source` is the SHA-256 of its file."""
+
+    name: str
+    tier: int
+    cost: float
+    score: Callable[..., Any]
+    positions: Callable[..., Any] | None = None
+    fit: Callable[..., Any] | None = None
+    on_host: bool = False
+    source: str = ""
+
+
+class Examinees(NamedTuple):
+    """Models of one family, and what is told of both rules.
+
+    Attributes:
+      family: its name. cfg, labels: of the models. params: leaves [R …]. seeds: [R], the same for members of a pair.
+      x: the examples. declared: by f, by g.
+    """
+
+    family: str
+    cfg: TransformerConfig
+    labels: int
+    params: Params
+    seeds: Int[np.ndarray, " R"]
+    x: Tokens
+    declared: tuple[Declared, Declared]
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def member(self, r: int) -> Params:
+        """The parameters of one model."""
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf[r]), self.params)
+
+
+class Reference(NamedTuple):
+    """Models of another family whose truth is known: `cheated` [R 2] with f and with g declared."""
+
+    examinees: Examinees
+    cheated: Bool[np.ndarray, "R 2"]
+
+
+def diagnoser_of(module: ModuleType) -> Diagnoser:
+    """The diagnoser that a module describes.
+
+    Raises:
+      InputError: it is none.
+    """
+    names = vars(module)
+    if missing := [name for name in ("TIER", "COST", "score") if name not in names]:
+        raise InputError(f"diagnoser {module.__name__}: it lacks {', '.join(missing)}")
+    if names["TIER"] not in TIERS:
+        raise InputError(
+            f"diagnoser {module.__name__}: TIER = {names['TIER']!r}; tiers are {', '.join(map(str, TIERS))}"
+        )
+    name = names.get("NAME", module.__name__.rpartition(".")[2].replace("_", " "))
+    optional = (names.get("positions"), names.get("fit"), names.get("ON_HOST", False))
+    return Diagnoser(name, names["TIER"], names["COST"], names["score"], *optional, source_of(module))
+
+
+def examine(
+    diagnoser: Diagnoser,
+    examinees: Examinees,
+    references: Sequence[Reference] = (),
+    what: str = "score",
+    seed: int = 0,
+) -> Float[np.ndarray, "R 2 ..."]:
+    """Scores of all models with f and with g declared; or what else a diagnoser tells.
+
+    Args:
+      diagnoser: of `diagnoser_of`.
+      examinees: of one family.
+      references: of others, for a diagnoser that fits.
+      what: "score", or "positions" [R 2 P].
+      seed: of its randomness, which members of a pair share, whichever rule is declared.
+
+    Raises:
+      AccessError: it asks for more than its tier allows. InputError: it says NaN, or something that is not of that shape.
+    """
+    function = getattr(diagnoser, what)
+    stream = f"diagnosis/{diagnoser.name}/{what}"
+    fitted = () if diagnoser.fit is None else (fit(diagnoser, references, seed),)
+    both = jax.tree.map(jnp.asarray, examinees.declared)
+    wanted = () if what == "score" else (examinees.x.shape[1],)
+
+    def one(params: Params, own: Any, *fitted: Any) -> Any:
+        key, said = randomness.key(seed, stream, own), []
+        for declared in both:
+            view = View(
+                params, examinees.cfg, examinees.labels, examinees.x, diagnoser.tier, f"diagnoser {diagnoser.name!r}"
+            )
+            with guarded():
+                said.append(jnp.asarray(function(view, declared, key, *fitted), jnp.float32))
+        if any(one.shape != wanted for one in said):
+            raise InputError(
+                f"diagnoser {diagnoser.name!r}: {what} must have shape {list(wanted)}, not {list(said[0].shape)}"
+            )
+        return jnp.stack(said)
+
+    if diagnoser.on_host:
+        found = np.stack([one(examinees.member(r), int(examinees.seeds[r]), *fitted) for r in range(len(examinees))])
+    else:
+        every = jax.jit(lambda params, seeds, fitted: jax.lax.map(lambda each: one(*each, *fitted), (params, seeds)))
+        found = np.asarray(every(examinees.params, jnp.asarray(examinees.seeds, jnp.int32), fitted))
+    check_numbers(diagnoser, examinees, found)
+    return found
+
+
+def fit(diagnoser: Diagnoser, references: Sequence[Reference], seed: int) -> Any:
+    """What a diagnoser learns from other families.
+
+    Raises:
+      InputError: there is none.
+    """
+    if not references:
+        raise InputError(f"diagnoser {diagnoser.name!r} fits on models of other families, and there are none")
+    return diagnoser.fit(references, randomness.key(seed, f"diagnosis/{diagnoser.name}/fit"))
+
+
+def check_numbers(diagnoser: Diagnoser, examinees: Examinees, found: Float[np.ndarray, "R 2 ..."]) -> None:
+    """Raise where a number is none.
+
+    Raises:
+      InputError: the first model of which NaN is said.
+    """
+    bad = np.isnan(found.reshape(*found.shape[:2], -1)).any(-1)
+    if bad.any():
+        r, which = (int(i) for i in np.argwhere(bad)[0])
+        raise InputError(
+            f"diagnoser {diagnoser.name!r} says NaN of model {r} of family {examinees.family!r}"
+            f" (seed {examinees.seeds[r]}, {RULES[which]} declared)"
+        )

@@ -1,0 +1,129 @@
+"""Detection and localisation: against counting by hand, scikit-learn and closed forms."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from interp_jax.diagnosis import detection
+from interp_jax.diagnosis.detection import Scored, auroc
+from interp_jax.diagnosis.family_io import load_family
+from interp_jax.diagnosis.localisation import average_precision, chance, cue_positions, ndcg
+from interp_jax.errors import InputError
+
+RNG = np.random.default_rng(0)
+
+
+def counted(cheats, others):
+    return np.mean([(a > b) + 0.5 * (a == b) for a, b in itertools.product(cheats, others)])
+
+
+def scored(score, n=6, **more):
+    """n pairs, learned first; scores [2n 2]."""
+    arm = np.array(["learned"] * n + ["cheated"] * n)
+    return Scored(score, arm, np.tile(np.arange(n), 2), np.zeros(2 * n))
+
+
+def test_auroc_counts_pairs():
+    for _ in range(20):
+        cheats, others = RNG.integers(0, 5, 7).astype(float), RNG.integers(0, 5, 9).astype(float)
+        assert auroc(cheats, others) == pytest.approx(counted(cheats, others), abs=1e-12)
+    assert np.isnan(auroc(cheats, others[:0]))
+
+
+def test_a_score_that_ignores_the_declared_rule_is_at_one_half_exactly():
+    for _ in range(20):
+        blind = np.repeat(RNG.normal(size=(12, 1)), 2, axis=1)
+        assert detection.mirrored(scored(blind)) == 0.5
+        assert detection.paired_accuracy(scored(blind)) == 0.5
+    tell = np.repeat(np.r_[np.zeros(6), np.ones(6)][:, None], 2, axis=1)
+    assert detection.natural(scored(tell)) == 1.0 and detection.mirrored(scored(tell)) == 0.5
+
+
+def test_a_score_that_tells_is_at_one_mirrored_too():
+    score = np.r_[np.tile([0.0, 1.0], (6, 1)), np.tile([1.0, 0.0], (6, 1))]
+    one = scored(score)
+    assert detection.mirrored(one) == detection.natural(one) == detection.paired_accuracy(one) == 1.0
+    assert detection.true_positives(one) == 1.0
+    assert detection.mirrored(scored(-score)) == 0.0
+
+
+def test_a_calliper_matches_what_is_near_one_to_one():
+    arm = np.array(["learned"] * 3 + ["cheated"] * 3)
+    assert detection.calliper(np.array([0.0, 1.0, 5.0, 0.05, 1.1, 9.0]), arm).tolist() == [0, 1, 3, 4]
+    assert detection.calliper(np.array([0.0, 0.01, 5.0, 0.0, 20.0, 9.0]), arm).tolist() == [0, 3]
+    assert len(detection.calliper(np.array([0.0, 0, 0, 9, 9, 9]), arm)) == 0
+
+
+def test_thresholds_keep_their_rate():
+    others = np.arange(40.0)
+    cut = detection.threshold(others)
+    assert (others > cut).mean() == 0.05
+    score = RNG.normal(size=(40, 2))
+    one = scored(score, 20)
+    cheats, rest = detection.entries(one)
+    best = max((cheats > cut).mean() for cut in rest if (rest > cut).mean() <= 0.05)
+    assert detection.true_positives(one) == best
+
+
+def test_controls_and_grades():
+    score = np.r_[
+        np.tile([0.0, 1.0], (6, 1)), np.tile([1.0, 0.0], (6, 1)), [[2, 0], [0, 0]], np.c_[[1, 2, 3, 5], np.zeros(4)]
+    ]
+    arm = np.array(["learned"] * 6 + ["cheated"] * 6 + ["nuisance"] * 2 + ["mixed"] * 4)
+    one = Scored(score, arm, np.arange(18), np.r_[np.zeros(14), -1, 0, 0.1, 0.9])
+    assert detection.mirrored(one) == 1.0  # other arms do not enter
+    assert detection.false_alarms(one) == 0.5 and detection.graded(one) == 1.0
+    assert np.isnan(detection.false_alarms(scored(score[:12]))) and np.isnan(detection.graded(scored(score[:12])))
+
+
+def test_thresholds_of_other_families_are_judged_where_they_were_not_chosen():
+    tell = np.r_[np.tile([0.0, 1.0], (6, 1)), np.tile([1.0, 0.0], (6, 1))]
+    same = detection.transferred({"a": scored(tell), "b": scored(tell * 1.5)})
+    assert same == {"a": 1.0, "b": 1.0}
+    assert detection.transferred({"a": scored(tell), "b": scored(tell + 10)})["b"] == 0.5
+    assert detection.transferred({"a": scored(tell)}) == {}
+
+
+def test_the_bootstrap_keeps_seeds_together_and_covers():
+    score = RNG.normal(size=(40, 2)) + np.r_[np.tile([0.0, 0.8], (20, 1)), np.tile([0.8, 0.0], (20, 1))]
+    one = scored(score, 20)
+    got = detection.bootstrap([one], draws=400)
+    assert got.low < got.value < got.high and 0.02 < got.high - got.low < 0.4
+    blind = scored(np.repeat(RNG.normal(size=(12, 1)), 2, axis=1))
+    assert detection.bootstrap([blind, blind], draws=50) == (0.5, 0.5, 0.5)  # mirror copies stay together
+    with pytest.raises(InputError, match="no family"):
+        detection.bootstrap([])
+
+
+def test_the_error_of_auroc_is_that_of_its_variance():
+    """Hanley & McNeil 1982 for independent scores: seeds are drawn, both copies of each with it."""
+    score = np.random.default_rng(1).normal(size=(96, 2))
+    one = scored(score, 48)
+    got = detection.bootstrap([one], draws=400, redraw_families=False)
+    a, n = got.value, 96
+    q1, q2 = a / (2 - a), 2 * a * a / (1 + a)
+    expected = np.sqrt((a * (1 - a) + (n - 1) * (q1 + q2 - 2 * a * a)) / n**2)
+    assert (got.high - got.low) / 3.92 == pytest.approx(expected, rel=0.3)
+
+
+def test_ranking_measures_against_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics")
+    for _ in range(20):
+        score, true, gain = RNG.integers(0, 4, 9).astype(float), RNG.random(9) < 0.4, RNG.random(9)
+        true[0] = True
+        assert average_precision(score, true) == pytest.approx(metrics.average_precision_score(true, score))
+        assert ndcg(score, gain) == pytest.approx(metrics.ndcg_score([gain], [score]))
+        assert auroc(score[true], score[~true]) == pytest.approx(metrics.roc_auc_score(true, score))
+
+
+def test_ranking_measures_in_closed_form():
+    assert average_precision(np.arange(5.0), np.arange(5) == 4) == 1
+    assert average_precision(-np.arange(5.0), np.arange(5) == 4) == 1 / 5
+    assert chance(average_precision, 4, np.arange(4) == 0) == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4, abs=0.03)
+    assert ndcg(np.array([2.0, 1.0]), np.array([0.0, 1.0])) == pytest.approx(1 / np.log2(3))
+    assert np.isnan(ndcg(np.zeros(2), np.zeros(2)))
+    with pytest.raises(InputError, match="no position"):
+        average_precision(np.zeros(3), np.zeros(3, bool))
+    assert cue_positions(load_family("parity"), "g").nonzero()[0].tolist() == [7]
+    assert not cue_positions(load_family("brackets"), "g").any()
