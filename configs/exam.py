@@ -1,0 +1,53 @@
+"""Learned or cheated: students of two rules that agree wherever an examiner may look; which diagnosers tell them apart?
+
+./launch/local --config configs/exam.py:tiny     two families, small: two minutes
+./launch/local --config configs/exam.py          every family, 12 + 12 students and the control arms: under an hour on two cores
+./launch/local --config configs/exam.py:full     24 + 24, all arms, checkpoints along training
+    … --sweep none --config.family=my_family.py --config.arm.learned=0       one student of a family of your own
+
+Given again, the command goes on where it was. Expect: loss, norms and margins at exactly .5 once every model is
+entered with either rule declared, whatever they show on the natural track; attribution near 1 where the rival reads
+other tokens, and near .5 where it reads the same (brackets).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from interp_jax.experiments.config import compose, variant
+from interp_jax.experiments.exam.runs import students
+
+ONE = {"engine.batch": 1}  # on a CPU nothing is gained by several at once, and a program is compiled the less
+FAMILIES = ["parity", "leak", "majority", "key_value", "brackets", "table"]
+COUNTS = {"learned": 12, "cheated": 12, "mixed": 6, "nuisance": 6, "natural": 4, "infected": 4}
+FULL = {
+    "learned": 24,
+    "cheated": 24,
+    "mixed": 8,
+    "nuisance": 8,
+    "natural": 8,
+    "infected": 8,
+    "obfuscated": 4,
+    "superposed": 8,
+}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    return compose("interp_jax.experiments.exam", **variant(arg, {"": ONE, "tiny": ONE, "full": {}}))
+
+
+def sweep_tiny() -> Iterator[dict[str, Any]]:
+    """Two families, few students, fewer steps."""
+    counts = {"learned": 3, "cheated": 3, "mixed": 3, "nuisance": 2, "natural": 2}
+    yield from students(["parity", "leak"], counts, shares=0.4)
+
+
+def sweep_default() -> Iterator[dict[str, Any]]:
+    """Every family."""
+    yield from students(FAMILIES, COUNTS)
+
+
+def sweep_full() -> Iterator[dict[str, Any]]:
+    """Every family and arm, two superposed in one model, and four pairs along their training."""
+    yield from students([*FAMILIES, "parity+leak"], FULL, checkpointed=4)

@@ -1,0 +1,48 @@
+"""The report: who sat the examination and was accepted, and which diagnoser tells who learned from who cheated."""
+
+from pathlib import Path
+
+import numpy as np
+
+from interp_jax.diagnosis.diagnosers_io import every_diagnoser
+from interp_jax.experiments.exam.cohort import Cohort, cohorts, matched
+from interp_jax.experiments.exam.figures import found_figures, where_figures
+from interp_jax.experiments.exam.panels import controls, diagnosis, localisation
+from interp_jax.experiments.exam.population import acceptance_rows, population
+from interp_jax.experiments.exam.scores import located, patients, scores
+from interp_jax.experiments.experiment import GroupResult
+from interp_jax.results.report import Page, Text
+
+SUMMARY = """Students of two rules, f and g, that give the same answer to every input an examiner may use. One kind learned
+f, the other g, from the same first weights and the same inputs in the same order: only the labels of a quarter of them differ,
+on inputs where f and g do. Which is which?"""
+
+
+def report(groups: list[GroupResult]) -> Page:
+    """Acceptance, detection, localisation; all figures in exam.json. Scores are kept beside the runs."""
+    directory = Path(groups[0].directories[0]).parents[1]
+    everyone = cohorts(groups)
+    sick = [patients(matched(one)) for one in map(accepted, everyone) if complete(one)]
+    blocks, data = population(everyone), {"acceptance": acceptance_rows(everyone)}
+    if sick:
+        diagnosers = every_diagnoser()
+        found = scores(sick, diagnosers, directory)
+        where = located(sick, diagnosers, directory)
+        figures = found_figures(found, sick, diagnosers)
+        blocks += diagnosis(figures) + controls(figures) + localisation(where)
+        data |= {"detection": figures, "localisation": where_figures(where)}
+    else:
+        blocks.append(
+            Text("No family has both a student that learned and one that cheated: there is nothing to tell apart.")
+        )
+    return Page("Learned or cheated?", SUMMARY, blocks, {"exam.json": data})
+
+
+def accepted(cohort: Cohort) -> Cohort:
+    """Those that are."""
+    return cohort.of(np.flatnonzero(cohort.refused == ""))
+
+
+def complete(cohort: Cohort) -> bool:
+    """Whether there are students of both kinds."""
+    return {"learned", "cheated"} <= set(cohort.arm)

@@ -1,0 +1,134 @@
+"""What every diagnoser says of every accepted student, kept as it is found: scores/<cohort>.<diagnoser>.<digest>.npz.
+
+The digest is of the diagnoser's file, the students and the examples; so the same command goes on where it was, a
+diagnoser that is changed or new is run alone, and cheap ones are there before dear ones begin.
+"""
+
+import hashlib
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from interp_jax.atomic_io import write_npz
+from interp_jax.diagnosis.detection import Scored, truth
+from interp_jax.diagnosis.examination import Diagnoser, Examinees, Reference, examine
+from interp_jax.diagnosis.localisation import average_precision, chance, cue_positions, ndcg
+from interp_jax.diagnosis.referee import effects
+from interp_jax.experiments.exam.cohort import Cohort, examinees, held_out
+
+JUDGED = 4  # cheats of each family that the referee takes apart
+REFEREED = 256  # inputs
+
+
+class Patients(NamedTuple):
+    """Accepted students of a cohort, temperatures matched, and what examiners get of them."""
+
+    cohort: Cohort
+    examinees: Examinees
+
+
+def patients(cohort: Cohort) -> Patients:
+    """Those of a cohort."""
+    return Patients(cohort, examinees(cohort))
+
+
+def scores(
+    everyone: Sequence[Patients], diagnosers: Sequence[Diagnoser], directory: Path
+) -> dict[str, dict[str, Scored]]:
+    """{diagnoser: {cohort: scores}}; those that fit do so on the other cohorts."""
+    found: dict[str, dict[str, Scored]] = {}
+    for diagnoser in diagnosers:
+        for one in everyone:
+            references = [reference(other) for other in everyone if other is not one] if diagnoser.fit else []
+            if diagnoser.fit and not references:
+                continue
+            path = place(directory, one, diagnoser.name, diagnoser.source, "score")
+            score = kept(path, lambda: examine(diagnoser, one.examinees, references))  # noqa: B023
+            reliance = one.cohort.measures.p_g - one.cohort.measures.p_f
+            found.setdefault(diagnoser.name, {})[one.cohort.name] = Scored(
+                score, one.cohort.arm, one.cohort.seed, reliance
+            )
+    return found
+
+
+def reference(patients: Patients) -> Reference:
+    """Learned and cheated students of a cohort, and which is which."""
+    rows, cheated = truth(patients.cohort.arm)
+    return Reference(examinees(patients.cohort.of(rows)), cheated)
+
+
+def place(directory: Path, patients: Patients, name: str, *sources: str) -> Path:
+    """The file of what is found; its name depends on all that it depends on."""
+    content = hashlib.sha256("/".join((*sources, *patients.cohort.hashes)).encode())
+    content.update(np.ascontiguousarray(patients.examinees.x).tobytes())
+    words = re.sub(r"\W+", "-", f"{patients.cohort.name} {name}")
+    return directory / "scores" / f"{words}.{content.hexdigest()[:12]}.npz"
+
+
+def kept(path: Path, find: Callable[[], np.ndarray]) -> np.ndarray:
+    """What is in the file, else what is found, which is then in the file."""
+    if not path.exists():
+        print(f"examining: {path.name.partition('.')[0]}", file=sys.stderr)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_npz(path, {"found": find()})
+    return np.load(path)["found"]
+
+
+class Located(NamedTuple):
+    """Of a diagnoser in a cohort: over its cheats, f declared.
+
+    Attributes:
+      precision: AP of positions against those that the cue alone has, [R]; empty where there is none.
+      gain: NDCG of positions against what the referee finds of them before layer 1, [R].
+      chance_precision, chance_gain: of a random order.
+    """
+
+    precision: np.ndarray
+    gain: np.ndarray
+    chance_precision: float
+    chance_gain: float
+
+
+def located(
+    everyone: Sequence[Patients], diagnosers: Sequence[Diagnoser], directory: Path
+) -> dict[str, dict[str, Located]]:
+    """{diagnoser: {cohort: how well it says where}}, of those that say it."""
+    found: dict[str, dict[str, Located]] = {}
+    for one in everyone:
+        rows = np.flatnonzero(one.cohort.arm == "cheated")[:JUDGED]
+        if not len(rows):
+            continue
+        judged = Patients(one.cohort.of(rows), examinees(one.cohort.of(rows)))
+        cue, referee = cue_positions(one.cohort.family, "g"), refereed(judged, directory)
+        varies = (one.examinees.x != one.examinees.x[:1]).any(0)
+        truth_of = np.asarray(referee)[:, varies]
+        for diagnoser in (d for d in diagnosers if d.positions is not None and d.fit is None):
+            path = place(directory, judged, f"{diagnoser.name} positions", diagnoser.source, "positions")
+            said = kept(path, lambda: examine(diagnoser, judged.examinees, what="positions"))[:, 0][:, varies]  # noqa: B023
+            own = cue[varies]
+            found.setdefault(diagnoser.name, {})[one.cohort.name] = Located(
+                np.array([average_precision(row, own) for row in said]) if own.any() else np.zeros(0),
+                np.array([ndcg(row, gain) for row, gain in zip(said, truth_of, strict=True)]),
+                chance(average_precision, len(own), own) if own.any() else float("nan"),
+                float(np.nanmean([chance(ndcg, len(own), gain, 200) for gain in truth_of])),
+            )
+    return found
+
+
+def refereed(judged: Patients, directory: Path) -> np.ndarray:
+    """The referee's effects of positions before layer 1, [R P]."""
+    cohort = judged.cohort
+    conflict = cohort.pools.conflict_held_g
+    own = np.flatnonzero(np.asarray(conflict.task) == cohort.task)[:: max(1, len(conflict.f) // REFEREED)][:REFEREED]
+    x_id = np.asarray(held_out(cohort).x)[:REFEREED]
+
+    def find() -> np.ndarray:
+        one = lambda params: effects(params, cohort.cfg, cohort.family.labels, x_id, conflict.x[own], conflict.g[own])
+        return np.asarray(jax.jit(lambda params: jax.lax.map(lambda p: one(p).positions, params))(cohort.params))[:, 1]
+
+    return kept(place(directory, judged, "referee", "positions"), find)

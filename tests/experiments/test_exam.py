@@ -1,0 +1,111 @@
+"""The examination as an experiment: its members, what is observed when, and a report whose scores are kept."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from interp_jax import parts
+from interp_jax.diagnosis.diagnosers_io import load_diagnoser
+from interp_jax.diagnosis.family_io import load_family
+from interp_jax.diagnosis.student import ALWAYS
+from interp_jax.errors import InputError
+from interp_jax.experiments import exam
+from interp_jax.experiments.config import load_config
+from interp_jax.experiments.exam import page, runs, scores
+from interp_jax.experiments.exam.cohort import along, cohorts
+from interp_jax.experiments.exam.population import acceptance_rows
+from interp_jax.experiments.experiment import GroupResult
+from interp_jax.experiments.sweep import expand
+from interp_jax.results.report import TableBlock
+from interp_jax.train.population import population
+from interp_jax.train.run import Span
+
+
+@pytest.mark.parametrize("arg", ["tiny", "", "full"])
+def test_members_are_few_groups_of_every_arm(arg):
+    config, module, _ = load_config(f"configs/exam.py:{arg}" if arg else "configs/exam.py")
+    members = expand(config, module, arg=arg)
+    groups = {jax.tree.structure(one.part) for one in members}
+    families = {one.part.family for one in members}
+    assert len(groups) <= 4 * len(families) and {one.part.arm.learned for one in members} >= {0.0, 1.0}
+    pairs = [one.part for one in members if one.part.family == "leak" and one.part.arm.changed_at == ALWAYS]
+    assert {one.seed for one in pairs if one.arm.learned == 1} >= {one.seed for one in pairs if one.arm.learned == 0}
+
+
+def test_observations_fall_before_an_infection_and_along_a_training():
+    assert runs.observation_steps(runs.Config(steps=1_800, further=300)) == (1_500, 1_800)
+    steps = runs.observation_steps(runs.Config(steps=1_500, checkpoints=20))
+    assert steps[0] == 10 and steps[-1] == 1_500 and len(steps) == 20
+    ratios = np.diff(np.log(steps))
+    assert ratios.std() < 0.05 * ratios.mean()
+
+
+def test_wrong_configs_are_refused():
+    with pytest.raises(InputError, match="did you mean 'parity'"):
+        runs.Config(family="pairity").check()
+    with pytest.raises(InputError, match="has digest"):
+        runs.Config(source="0" * 16).check()
+    with pytest.raises(InputError, match=r"learned = 2.0: a probability"):
+        runs.Arm(learned=2.0).check()
+    with pytest.raises(InputError, match="did you mean 'learned'"):
+        runs.students(["leak"], {"learnt": 1})
+
+
+@pytest.fixture(scope="module")
+def groups(tmp_path_factory):
+    """Pairs of sums and two that are infected, as the engine leaves them; trained for too short a time."""
+    directory = tmp_path_factory.mktemp("exam") / "chunks" / "0"
+    student = runs.Student(d_model=8, n_heads=2, d_mlp=8, batch_size=16)
+    arms = [runs.Arm(), runs.Arm(learned=0.0), runs.Arm(changed_at=40)]
+    members = [
+        runs.Config(seed=seed, steps=60, further=20, family="leak", student=student, arm=arm)
+        for seed in range(2)
+        for arm in arms
+    ]
+    built, config = runs.experiment(members[0]), parts.stack(members)
+
+    def whole(hypers, span):
+        state, _ = built.run.advance(built.run.init(hypers.seed, hypers), hypers, span, built.shared)
+        return built.observe(state, hypers, built.shared)
+
+    program, n = population(whole, 1, jax.devices()[:1]), len(members)
+    seen = {step: jax.device_get(program(config, Span(0, step))) for step in built.observe_at}
+    names = tuple(map(str, range(n)))
+    return [GroupResult(config, names, np.full(n, -1), seen, {}, np.zeros(0), (str(directory),) * n, np.zeros(n))]
+
+
+def test_who_has_not_learned_yet_is_counted_and_not_dropped(groups):
+    (one,) = cohorts(groups)
+    assert sorted(one.arm) == ["cheated"] * 2 + ["infected"] * 2 + ["learned"] * 2 and (one.refused != "").all()
+    rows = acceptance_rows([one])
+    assert [row["students"] for row in rows] == [2, 2, 2] and {row["accepted"] for row in rows} == {0}
+    assert all("2 wrong on held-out D_ID" in row["refused"] for row in rows)
+    told = exam.report(groups)
+    assert "nothing to tell apart" in told.blocks[-1].text
+    for name, leaf in groups[0].observations[40].items():  # an infected student is its twin until it is infected
+        np.testing.assert_array_equal(leaf[0], leaf[2], err_msg=name)
+    later = groups[0].observations[60]["params/embed/W_E"]
+    assert (later[0] != later[2]).any()
+    assert along(groups) == {}
+
+
+def test_the_report_keeps_scores_and_reads_them_again(groups, monkeypatch):
+    monkeypatch.setattr("interp_jax.experiments.exam.cohort.refusal", lambda *rest: "")
+    monkeypatch.setattr(
+        page, "every_diagnoser", lambda: [load_diagnoser(n) for n in ("loss", "weight_norm", "attention")]
+    )
+    monkeypatch.setattr("interp_jax.experiments.exam.figures.DRAWS", 40)
+    told = exam.report(groups)
+    rows = {row[0]: row for block in told.blocks if isinstance(block, TableBlock) for row in block.table.rows}
+    figures = json.loads(json.dumps(told.data["exam.json"], default=float))["detection"]
+    assert figures["loss"]["macro"] == {"value": 0.5, "low": 0.5, "high": 0.5} and "attention" in rows
+    assert figures["weight norm"]["mirrored"]["leak"]["value"] == 0.5
+    assert (
+        0 <= figures["attention"]["mirrored"]["leak"]["low"] <= figures["attention"]["mirrored"]["leak"]["high"] <= 1
+    )
+    monkeypatch.setattr(scores, "examine", None)  # all of it is on disk
+    again = exam.report(groups)
+    assert json.dumps(again.data, default=float) == json.dumps(told.data, default=float)
+    assert load_family("leak").name in told.data["exam.json"]["acceptance"][0]["family"]
