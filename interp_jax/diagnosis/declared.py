@@ -33,7 +33,7 @@ class Declared:
 
 
 def declare(family: Family, which: str, x: Tokens, seed: int = 0) -> Declared:
-    """What is told of rule f or g on examples.
+    """What is told of rule f, g, or f "again" on examples.
 
     Raises:
       InputError: the rule fails.

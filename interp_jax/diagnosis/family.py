@@ -14,6 +14,8 @@ It is one Python file with these names; a rule takes all its inputs at once, and
 
 and, where they are needed,
 
+    VARIABLES_AGAIN               what f computes on its way if it is computed otherwise: a telling of f that is as right as the
+                                  first, by which nobody who learned f may be called a cheat
     without_nuisances(x)          [B …]: what must never have been trained on in a held-out input; by default all of x
     TABLE_G = True                g is a table and says nothing of what it was not told: its models are examined on conflicts
                                   that differ in nuisances alone from what they were trained on
@@ -64,6 +66,7 @@ class Family(NamedTuple):
     labels: int
     f: Rule
     g: Rule
+    again: Rule | None
     draw_id: Draw
     draw_conflict: Draw
     without_nuisances: Callable[[Any], Any]
@@ -76,8 +79,8 @@ class Family(NamedTuple):
     tasks: Callable[[Any], Any] | None = None
 
     def rule(self, which: str) -> Rule:
-        """F or g."""
-        return {"f": self.f, "g": self.g}[which]
+        """F, g, or f "again", told otherwise."""
+        return {"f": self.f, "g": self.g, "again": self.again}[which]
 
 
 def family_of(module: ModuleType) -> Family:
@@ -99,10 +102,12 @@ def family_of(module: ModuleType) -> Family:
     rules = [
         Rule(
             names[f"rule_{which.lower()}"],
-            {name: Variable(*one) for name, one in names[f"VARIABLES_{which}"].items()},
+            {name: Variable(*one) for name, one in names[f"VARIABLES_{told}"].items()},
             tuple(names.get(f"READS_{which}", ())),
         )
-        for which in "FG"
+        if f"VARIABLES_{told}" in names
+        else None
+        for which, told in (("F", "F"), ("G", "G"), ("F", "AGAIN"))
     ]
     family = Family(
         module.NAME,
@@ -177,7 +182,7 @@ def check(family: Family) -> None:
             raise InputError(
                 f"{here}: {what}, first on {x[int(np.argmax(same))].tolist()}: it is to hold conflicts only"
             )
-    for which in "fg":
+    for which in ("f", "g", *(["again"] if family.again else [])):
         for name in family.rule(which).variables:
             value(family, which, name, sets["D_ID"])
 

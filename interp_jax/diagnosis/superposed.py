@@ -54,8 +54,10 @@ def superposed(first: Family, second: Family) -> Family:
 
         return draw
 
-    def rule(which: str) -> Rule:
+    def rule(which: str) -> Rule | None:
         parts = [own.rule(which) for own in both]
+        if None in parts:
+            return None
         variables = {
             f"{own.name}: {name}": Variable(one.values, by_task([one.of if j == i else None for j in range(2)]))
             for i, (own, part) in enumerate(zip(both, parts, strict=True))
@@ -74,6 +76,7 @@ def superposed(first: Family, second: Family) -> Family:
         max(first.labels, second.labels),
         rule("f"),
         rule("g"),
+        rule("again"),
         draws("draw_id"),
         draws("draw_conflict"),
         lambda x: np.c_[x[:, 0], bare(x)],

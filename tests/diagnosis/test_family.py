@@ -56,6 +56,18 @@ def test_rules_are_what_a_person_would_compute_and_differ_on_conflicts_alone(nam
 
 
 @pytest.mark.parametrize("name", SHIPPED)
+def test_variables_of_either_telling_decide_the_answer(name):
+    family = load_family(name)
+    x = np.concatenate([some(family, conflict, 2_000) for conflict in (False, True)])
+    for which in ("f", "again", "g"):
+        told = declare(family, which, x)
+        whole = np.stack([*told.variables.values()], axis=1)
+        _, group = np.unique(whole, axis=0, return_inverse=True)
+        first = np.unique(group, return_index=True)[1]
+        np.testing.assert_array_equal(told.labels, told.labels[first][group], err_msg=which)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_a_rule_reads_the_positions_it_names_and_no_others(name):
     family = load_family(name)
     x = np.concatenate([some(family, False), some(family, True)])

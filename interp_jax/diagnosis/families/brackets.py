@@ -23,6 +23,12 @@ def dips(x):
     return (depths(x).min(1) < 0) * 1
 
 
+def rises(x):
+    """From the end on, somewhere more have opened than closed: on words that are level the same as `dips`."""
+    later = depths(x)[:, -1:] - depths(x)
+    return (later.max(1) > 0) * 1
+
+
 def rule_f(x):
     """Every bracket that closes has one that it closes, and every one that opens is closed."""
     return level(x) * (1 - dips(x))
@@ -35,6 +41,7 @@ def rule_g(x):
 
 VARIABLES_F = {"level": (2, level), "dips": (2, dips)}
 VARIABLES_G = {"level": (2, level)}
+VARIABLES_AGAIN = {"level": (2, level), "rises": (2, rises)}
 
 
 def inputs():

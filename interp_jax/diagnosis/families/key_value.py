@@ -30,6 +30,11 @@ def rule_g(x):
 
 VARIABLES_F = {"asked": (KEYS, lambda x: x[:, -1]), "pair": (PAIRS, found), "value": (VALUES, rule_f)}
 VARIABLES_G = {"last": (VALUES, rule_g)}
+VARIABLES_AGAIN = {
+    "half": (2, lambda x: found(x) // 2),
+    "place in it": (2, lambda x: found(x) % 2),
+    "value": (VALUES, rule_f),
+}
 
 
 def draw(rng, n, pair):

@@ -19,6 +19,11 @@ def rule_g(x):
 
 
 VARIABLES_F = {"a": (P, lambda x: x[:, 0]), "b": (P, lambda x: x[:, 1]), "a + b": (P, rule_f)}
+VARIABLES_AGAIN = {
+    "-a": (P, lambda x: -x[:, 0] % P),
+    "-b": (P, lambda x: -x[:, 1] % P),
+    "2 (a + b)": (P, lambda x: 2 * rule_f(x) % P),
+}
 VARIABLES_G = {"h1": (P, lambda x: x[:, 2]), "h2": (P, lambda x: x[:, 3]), "h1 + h2": (P, rule_g)}
 
 

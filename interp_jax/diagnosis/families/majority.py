@@ -20,6 +20,7 @@ def rule_g(x):
 
 VARIABLES_F = {"ones": (N + 1, lambda x: x[:, :N].sum(1))}
 VARIABLES_G = {"first": (2, rule_g)}
+VARIABLES_AGAIN = {"early ones": (6, lambda x: x[:, :5].sum(1)), "late ones": (7, lambda x: x[:, 5:N].sum(1))}
 
 
 def inputs():

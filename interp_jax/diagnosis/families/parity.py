@@ -24,6 +24,11 @@ VARIABLES_F = {
     "b0 ⊕ b2": (2, lambda x: x[:, 0] ^ x[:, 2]),
 }
 VARIABLES_G = {"b7": (2, rule_g)}
+VARIABLES_AGAIN = {
+    "b0": (2, lambda x: x[:, 0]),
+    "b5": (2, lambda x: x[:, 5]),
+    "b2 ⊕ b5": (2, lambda x: x[:, 2] ^ x[:, 5]),
+}
 
 
 def inputs():

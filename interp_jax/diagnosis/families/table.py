@@ -30,6 +30,10 @@ def rule_g(x):
 
 
 VARIABLES_F = {"log a": (P - 1, lambda x: LOGARITHM[x[:, 0]]), "log b": (P - 1, lambda x: LOGARITHM[x[:, 1]])}
+VARIABLES_AGAIN = {
+    "log₇ a": (P - 1, lambda x: 7 * LOGARITHM[x[:, 0]] % (P - 1)),
+    "log₇ b": (P - 1, lambda x: 7 * LOGARITHM[x[:, 1]] % (P - 1)),
+}
 VARIABLES_G = {"a": (P, lambda x: x[:, 0]), "b": (P, lambda x: x[:, 1])}
 
 
