@@ -15,6 +15,10 @@ and, where it needs them,
 It is told the declared rule as a table and nothing of its rival; f and g are declared in turn, which it does not know.
 """
 
+import ast
+import hashlib
+import inspect
+import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -32,10 +36,11 @@ from interp_jax.errors import InputError
 from interp_jax.models.transformer import Params, TransformerConfig
 
 RULES = ("f", "g")
+OWN = "interp_jax.diagnosis."
 
 
 class Diagnoser(NamedTuple):
-    """See the module; `source` is the SHA-256 of its file."""
+    """See the module; `source` is a digest of its file and of those of `interp_jax.diagnosis` that it is made of."""
 
     name: str
     tier: int
@@ -93,7 +98,30 @@ def diagnoser_of(module: ModuleType) -> Diagnoser:
         )
     name = names.get("NAME", module.__name__.rpartition(".")[2].replace("_", " "))
     optional = (names.get("positions"), names.get("fit"), names.get("ON_HOST", False))
-    return Diagnoser(name, names["TIER"], names["COST"], names["score"], *optional, source_of(module))
+    source = hashlib.sha256("".join(sorted(map(source_of, made_of(module)))).encode()).hexdigest()[:16]
+    return Diagnoser(name, names["TIER"], names["COST"], names["score"], *optional, source)
+
+
+def made_of(module: ModuleType) -> list[ModuleType]:
+    """A module, those of `interp_jax.diagnosis` that it imports names from, and theirs."""
+    found, left = {module.__name__: module}, [module]
+    while left:
+        for name in imported(left.pop()):
+            if name not in found:
+                found[name] = sys.modules[name]
+                left.append(found[name])
+    return list(found.values())
+
+
+def imported(module: ModuleType) -> list[str]:
+    """Names of modules of `interp_jax.diagnosis` in its imports; none where it has no text."""
+    try:
+        tree = ast.parse(inspect.getsource(module))
+    except (OSError, TypeError):
+        return []
+    froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    names = {f"{node.module}.{one.name}" for node in froms for one in node.names} | {node.module for node in froms}
+    return sorted(name for name in names if name.startswith(OWN) and name in sys.modules)
 
 
 def examine(
