@@ -1,13 +1,17 @@
 """The examination as an experiment: its members, what is observed when, and a report whose scores are kept."""
 
+import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 from interp_jax import parts
+from interp_jax.diagnosis import detection, families
 from interp_jax.diagnosis.diagnosers_io import load_diagnoser
+from interp_jax.diagnosis.examiner import NAME, family_of, fit, judge
 from interp_jax.diagnosis.family_io import load_family
 from interp_jax.diagnosis.student import ALWAYS
 from interp_jax.errors import InputError
@@ -18,9 +22,11 @@ from interp_jax.experiments.exam.cohort import along, cohorts
 from interp_jax.experiments.exam.population import acceptance_rows
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.sweep import expand
-from interp_jax.results.report import TableBlock
+from interp_jax.results.report import TableBlock, Text
 from interp_jax.train.population import population
 from interp_jax.train.run import Span
+
+CHEAP = ("loss", "weight_norm", "attention")
 
 
 @pytest.mark.parametrize("arg", ["tiny", "", "full"])
@@ -93,11 +99,11 @@ def test_who_has_not_learned_yet_is_counted_and_not_dropped(groups):
 
 def test_the_report_keeps_scores_and_reads_them_again(groups, monkeypatch):
     monkeypatch.setattr("interp_jax.experiments.exam.cohort.refusal", lambda *rest: "")
-    monkeypatch.setattr(
-        page, "every_diagnoser", lambda: [load_diagnoser(n) for n in ("loss", "weight_norm", "attention")]
-    )
+    monkeypatch.setattr(page, "every_diagnoser", lambda: [load_diagnoser(n) for n in (*CHEAP, "weight_classifier")])
     monkeypatch.setattr("interp_jax.experiments.exam.figures.DRAWS", 40)
     told = exam.report(groups)
+    (unasked,) = [block.text for block in told.blocks if isinstance(block, Text) and "Not asked" in block.text]
+    assert unasked.endswith("there are none: the combined examiner, weight classifier.")
     rows = {row[0]: row for block in told.blocks if isinstance(block, TableBlock) for row in block.table.rows}
     figures = json.loads(json.dumps(told.data["exam.json"], default=float))["detection"]
     assert figures["loss"]["macro"] == {"value": 0.5, "low": 0.5, "high": 0.5} and "attention" in rows
@@ -109,3 +115,29 @@ def test_the_report_keeps_scores_and_reads_them_again(groups, monkeypatch):
     again = exam.report(groups)
     assert json.dumps(again.data, default=float) == json.dumps(told.data, default=float)
     assert load_family("leak").name in told.data["exam.json"]["acceptance"][0]["family"]
+
+
+def test_the_combined_examiner_is_the_first_row_where_there_are_two_families(groups, tmp_path, monkeypatch):
+    monkeypatch.setattr("interp_jax.experiments.exam.cohort.refusal", lambda *rest: "")
+    monkeypatch.setattr(page, "every_diagnoser", lambda: [load_diagnoser(n) for n in CHEAP])
+    monkeypatch.setattr("interp_jax.experiments.exam.figures.DRAWS", 40)
+    own = Path(families.__path__[0]) / "leak.py"
+    file = tmp_path / "again.py"
+    file.write_text(own.read_text().replace('NAME, KIND = "leak"', 'NAME, KIND = "again"'))
+    again = groups[0]._replace(config=dataclasses.replace(groups[0].config, family=str(file)))
+    told = exam.report([*groups, again])
+    data = json.loads(json.dumps(told.data["exam.json"], default=float))
+    figures, weights = data["detection"], data["examiner"]
+    assert next(iter(figures)) == NAME and figures[NAME]["tier"] == 1
+    assert figures[NAME]["mirrored"].keys() == weights.keys() == {"leak", "again"}
+    assert weights["leak"].keys() == {"attention"}  # the others ignore the rule
+    rows = [
+        row for block in told.blocks if isinstance(block, TableBlock) for row in block.table.rows if row[0] == NAME
+    ]
+    assert len(rows) == 3 and rows[0][2].low <= rows[0][2].mean <= rows[0][2].high
+    names = ["attention"]
+    sick = [scores.patients(page.matched(one)) for one in cohorts([*groups, again])]
+    found = scores.scores(sick, page.every_diagnoser(), Path(groups[0].directories[0]).parents[1])
+    by_hand = judge(fit([family_of(found, "again", names)], names), family_of(found, "leak", names))
+    expected = detection.mirrored(found["loss"]["leak"]._replace(score=by_hand))
+    assert figures[NAME]["mirrored"]["leak"]["value"] == pytest.approx(expected)

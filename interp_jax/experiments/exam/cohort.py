@@ -55,6 +55,11 @@ class Cohort(NamedTuple):
     order: np.ndarray
     pools: Pools
 
+    @property
+    def rules(self) -> str:
+        """Which family's rules it was told: its own, or of two in one model that of its task."""
+        return self.name.rpartition(": ")[2]
+
     def of(self, rows: np.ndarray) -> "Cohort":
         """Some of the students."""
         chosen = {name: value[rows] for name, value in self._asdict().items() if isinstance(value, np.ndarray)}

@@ -7,7 +7,7 @@ import numpy as np
 
 from interp_jax.diagnosis import detection
 from interp_jax.diagnosis.detection import Scored
-from interp_jax.diagnosis.examination import Diagnoser
+from interp_jax.diagnosis.examiner import NAME, Examiner
 from interp_jax.experiments.exam.scores import Located, Patients
 
 DRAWS = 1_000  # of a bootstrap over families and seeds; of one over the seeds of a family a quarter
@@ -21,13 +21,12 @@ EACH: dict[str, Callable[[Scored], float]] = {
 
 
 def found_figures(
-    found: Mapping[str, Mapping[str, Scored]], sick: Sequence[Patients], diagnosers: Sequence[Diagnoser]
+    found: Mapping[str, Mapping[str, Scored]], sick: Sequence[Patients], tiers: Mapping[str, int]
 ) -> dict[str, Any]:
-    """{diagnoser: its tier, and by figure what it is in each family}; by tier and name."""
-    tiers = {one.name: one.tier for one in diagnosers}
+    """{diagnoser: its tier, and by figure what it is in each family}; the combined examiner first, others by tier and name."""
     matched = {one.cohort.name: detection.calliper(one.cohort.measures.id_loss, one.cohort.arm) for one in sick}
     figures: dict[str, Any] = {}
-    for name in sorted(found, key=lambda name: (tiers[name], name)):
+    for name in sorted(found, key=lambda name: (name != NAME, tiers[name], name)):
         own, families = found[name], list(found[name].values())
         figures[name] = {
             "tier": tiers[name],
@@ -70,3 +69,8 @@ def where_figures(where: Mapping[str, Mapping[str, Located]]) -> dict[str, Any]:
         }
         for name, own in where.items()
     }
+
+
+def examiner_figures(fitted: Mapping[str, Examiner]) -> dict[str, dict[str, float]]:
+    """{family that is judged: {diagnoser: the weight that the other families gave it}}."""
+    return {family: dict(zip(one.diagnosers, one.weights.tolist(), strict=True)) for family, one in fitted.items()}

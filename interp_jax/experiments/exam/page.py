@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from interp_jax.diagnosis.diagnosers_io import every_diagnoser
+from interp_jax.diagnosis.examiner import NAME, combined
 from interp_jax.experiments.exam.cohort import Cohort, cohorts, matched
-from interp_jax.experiments.exam.figures import found_figures, where_figures
-from interp_jax.experiments.exam.panels import controls, diagnosis, localisation
+from interp_jax.experiments.exam.figures import examiner_figures, found_figures, where_figures
+from interp_jax.experiments.exam.panels import controls, diagnosis, localisation, made_of
 from interp_jax.experiments.exam.population import acceptance_rows, population
-from interp_jax.experiments.exam.scores import located, patients, scores
+from interp_jax.experiments.exam.scores import examiners, located, patients, scores
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.results.report import Page, Text
 
@@ -28,9 +29,13 @@ def report(groups: list[GroupResult]) -> Page:
         diagnosers = every_diagnoser()
         found = scores(sick, diagnosers, directory)
         where = located(sick, diagnosers, directory)
-        figures = found_figures(found, sick, diagnosers)
-        blocks += diagnosis(figures) + controls(figures) + localisation(where)
-        data |= {"detection": figures, "localisation": where_figures(where)}
+        tiers, fitted = {one.name: one.tier for one in diagnosers}, examiners(found, sick, diagnosers)
+        if fitted:
+            found = {NAME: combined(found, fitted), **found}
+            tiers[NAME] = max(tiers[name] for one in fitted.values() for name in one.diagnosers)
+        figures, absent = found_figures(found, sick, tiers), [name for name in tiers if name not in found]
+        blocks += diagnosis(figures) + made_of(fitted, absent) + controls(figures) + localisation(where)
+        data |= {"detection": figures, "localisation": where_figures(where), "examiner": examiner_figures(fitted)}
     else:
         blocks.append(
             Text("No family has both a student that learned and one that cheated: there is nothing to tell apart.")

@@ -1,16 +1,17 @@
 """Panels of the report: AUROC on both tracks, thresholds and controls, and where the shortcut sits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from interp_jax.diagnosis.examiner import Examiner
 from interp_jax.diagnosis.view import TIERS
 from interp_jax.experiments.exam.figures import mean
 from interp_jax.experiments.exam.scores import Located
 from interp_jax.results.plot_style import Axes
 from interp_jax.results.plots import heatmap
-from interp_jax.results.report import Block, Figure, Section, TableBlock
+from interp_jax.results.report import Block, Figure, Section, TableBlock, Text
 from interp_jax.results.tables import Interval, Table
 
 NONE = float("nan")
@@ -65,6 +66,22 @@ def renamed(estimate: Mapping[str, float] | None) -> dict[str, float]:
     """An estimate as a cell."""
     found = estimate or {"value": NONE, "low": NONE, "high": NONE}
     return {"mean": found["value"], "low": found["low"], "high": found["high"]}
+
+
+def made_of(fitted: Mapping[str, Examiner], absent: Sequence[str]) -> list[Block]:
+    """Whom the combined examiner trusts, or who could not learn from other families, as there are none."""
+    if not fitted:
+        names = ", ".join(["the combined examiner", *absent])
+        return [Text(f"Not asked, since they learn from families of other rules, and there are none: {names}.")]
+    weights = {
+        name: [dict(zip(one.diagnosers, one.weights, strict=True)).get(name, NONE) for one in fitted.values()]
+        for one in fitted.values()
+        for name in one.diagnosers
+    }
+    rows = [(name, *own) for name, own in sorted(weights.items(), key=lambda row: -float(np.nanmean(row[1])))]
+    caption = """Weights of diagnosers in the combined examiner of each family, fitted to all the others: of scores about the
+    middle of the family's models, whose truth it is not told, in units of their spread in the other families."""
+    return [TableBlock(Table(("diagnoser", *fitted), rows, caption))]
 
 
 def controls(figures: Mapping[str, Any]) -> list[Block]:

@@ -1,13 +1,13 @@
 """What every diagnoser says of every accepted student, kept as it is found: scores/<cohort>.<diagnoser>.<digest>.npz.
 
-The digest is of the diagnoser's file, the students and the examples; so the same command goes on where it was, a
-diagnoser that is changed or new is run alone, and cheap ones are there before dear ones begin.
+The digest is of the diagnoser's files, the students, the examples, and the students that it was fitted to; so the same
+command goes on where it was, a diagnoser that is changed or new is run alone, and cheap ones are there before dear ones begin.
 """
 
 import hashlib
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,10 +15,13 @@ import jax
 import numpy as np
 
 from interp_jax.atomic_io import write_npz
+from interp_jax.diagnosis import examiner
 from interp_jax.diagnosis.detection import Scored, truth
 from interp_jax.diagnosis.examination import Diagnoser, Examinees, Reference, examine
+from interp_jax.diagnosis.examiner import Examiner
 from interp_jax.diagnosis.localisation import average_precision, chance, cue_positions, ndcg
 from interp_jax.diagnosis.referee import effects
+from interp_jax.diagnosis.view import TIERS
 from interp_jax.experiments.exam.cohort import Cohort, examinees, held_out
 
 JUDGED = 4  # cheats of each family that the referee takes apart
@@ -40,20 +43,30 @@ def patients(cohort: Cohort) -> Patients:
 def scores(
     everyone: Sequence[Patients], diagnosers: Sequence[Diagnoser], directory: Path
 ) -> dict[str, dict[str, Scored]]:
-    """{diagnoser: {cohort: scores}}; those that fit do so on the other cohorts."""
+    """{diagnoser: {cohort: scores}}; those that fit do so on cohorts of other rules, and judge none where there are none."""
     found: dict[str, dict[str, Scored]] = {}
     for diagnoser in diagnosers:
         for one in everyone:
-            references = [reference(other) for other in everyone if other is not one] if diagnoser.fit else []
+            others = [other for other in everyone if other.cohort.rules != one.cohort.rules]
+            references = [reference(other) for other in others] if diagnoser.fit else []
             if diagnoser.fit and not references:
                 continue
-            path = place(directory, one, diagnoser.name, diagnoser.source, "score")
+            told = [name for other in others for name in other.cohort.hashes] if diagnoser.fit else []
+            path = place(directory, one, diagnoser.name, diagnoser.source, "score", *told)
             score = kept(path, lambda: examine(diagnoser, one.examinees, references))  # noqa: B023
             reliance = one.cohort.measures.p_g - one.cohort.measures.p_f
             found.setdefault(diagnoser.name, {})[one.cohort.name] = Scored(
                 score, one.cohort.arm, one.cohort.seed, reliance
             )
     return found
+
+
+def examiners(
+    found: Mapping[str, Mapping[str, Scored]], everyone: Sequence[Patients], diagnosers: Sequence[Diagnoser]
+) -> dict[str, Examiner]:
+    """The combined examiner of each cohort, fitted to those of other rules; {} where there are none."""
+    parts = [one.name for one in diagnosers if one.tier < max(TIERS) and one.fit is None and one.name in found]
+    return examiner.examiners(found, parts, {one.cohort.name: one.cohort.rules for one in everyone})
 
 
 def reference(patients: Patients) -> Reference:
