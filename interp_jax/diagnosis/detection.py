@@ -10,6 +10,7 @@
     paired accuracy     share of pairs, by seed and declared rule, in which the cheat's score is higher, ties half
     reliance            Spearman's ρ, over mixed models, of score and P(g) - P(f) on D_X
     false alarms        share of control models, f declared, above that threshold
+    misled              share of models that learned, f declared by other variables that it may as well be computed by
 
 Intervals are of a bootstrap: families, then within each its seeds, drawn with replacement; all that is of a seed stays
 together.
@@ -28,16 +29,20 @@ LEVEL, FALSE, CALLIPER = 0.95, 0.05, 0.2
 
 
 class Scored(NamedTuple):
-    """Scores of a family's accepted models, [R 2]: with f and with g declared; their arms, seeds, and reliance on g."""
+    """Scores of a family's accepted models, [R 2]: with f and with g declared; their arms, seeds, and reliance on g.
+
+    `again`: with f told otherwise, of models that learned it; NaN of others. None where it is told in one way alone.
+    """
 
     score: Float[np.ndarray, "R 2"]
     arm: np.ndarray
     seed: Int[np.ndarray, " R"]
     reliance: Float[np.ndarray, " R"]
+    again: Float[np.ndarray, " R"] | None = None
 
     def of(self, rows: np.ndarray) -> "Scored":
         """Some of the models."""
-        return Scored(*(np.asarray(one)[rows] for one in self))
+        return Scored(*(None if one is None else np.asarray(one)[rows] for one in self))
 
 
 class Estimate(NamedTuple):
@@ -108,6 +113,14 @@ def false_alarms(scored: Scored, arm: str = "nuisance", rate: float = FALSE) -> 
     """Share of an arm that learned, f declared, above the threshold; NaN where there is none."""
     control, others = np.asarray(scored.score)[np.asarray(scored.arm) == arm, 0], entries(scored)[1]
     return float((control > threshold(others, rate)).mean()) if len(control) and len(others) else float("nan")
+
+
+def misled(scored: Scored, rate: float = FALSE) -> float:
+    """Share of models that learned which are above the threshold where f is told otherwise, as rightly; NaN where it is not."""
+    if scored.again is None:
+        return float("nan")
+    told, others = np.asarray(scored.again)[np.asarray(scored.arm) == "learned"], entries(scored)[1]
+    return float((told > threshold(others, rate)).mean()) if len(told) and len(others) else float("nan")
 
 
 def paired_accuracy(scored: Scored) -> float:

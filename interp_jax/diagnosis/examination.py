@@ -57,7 +57,7 @@ class Examinees(NamedTuple):
 
     Attributes:
       family: its name. cfg, labels: of the models. params: leaves [R …]. seeds: [R], the same for members of a pair.
-      x: the examples. declared: by f, by g.
+      x: the examples. declared: by f, by g; or other tellings, N of them.
     """
 
     family: str
@@ -66,7 +66,7 @@ class Examinees(NamedTuple):
     params: Params
     seeds: Int[np.ndarray, " R"]
     x: Tokens
-    declared: tuple[Declared, Declared]
+    declared: tuple[Declared, ...]
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -130,14 +130,14 @@ def examine(
     references: Sequence[Reference] = (),
     what: str = "score",
     seed: int = 0,
-) -> Float[np.ndarray, "R 2 ..."]:
-    """Scores of all models with f and with g declared; or what else a diagnoser tells.
+) -> Float[np.ndarray, "R N ..."]:
+    """Scores of all models with each rule declared; or what else a diagnoser tells.
 
     Args:
       diagnoser: of `diagnoser_of`.
       examinees: of one family.
       references: of others, for a diagnoser that fits.
-      what: "score", or "positions" [R 2 P].
+      what: "score", or "positions" [R N P].
       seed: of its randomness, which members of a pair share, whichever rule is declared.
 
     Raises:
@@ -183,7 +183,7 @@ def fit(diagnoser: Diagnoser, references: Sequence[Reference], seed: int) -> Any
     return diagnoser.fit(references, randomness.key(seed, f"diagnosis/{diagnoser.name}/fit"))
 
 
-def check_numbers(diagnoser: Diagnoser, examinees: Examinees, found: Float[np.ndarray, "R 2 ..."]) -> None:
+def check_numbers(diagnoser: Diagnoser, examinees: Examinees, found: Float[np.ndarray, "R N ..."]) -> None:
     """Raise where a number is none.
 
     Raises:

@@ -127,6 +127,15 @@ def judge(examiner: Examiner, family: Family) -> Float[np.ndarray, "R 2"]:
     return scaled(family, examiner.sizes) @ examiner.weights
 
 
+def judge_again(examiner: Examiner, found: Found, name: str) -> Float[np.ndarray, " R"] | None:
+    """The score with f told otherwise, about the middles with f as it was told; None where it is not."""
+    parts = [found[one][name] for one in examiner.diagnosers]
+    if any(one.again is None for one in parts):
+        return None
+    about = np.stack([one.again - middle(np.asarray(one.score, np.float64)[:, 0]) for one in parts], axis=-1)
+    return np.clip(about / examiner.sizes, -CUT, CUT) @ examiner.weights
+
+
 def examiners(
     found: Found, names: Sequence[str], kin: Mapping[str, str] | None = None, penalty: float = PENALTY
 ) -> dict[str, Examiner]:
@@ -155,6 +164,8 @@ def examiners(
 def combined(found: Found, fitted: Mapping[str, Examiner]) -> dict[str, Scored]:
     """What the examiner of each family says of its models."""
     return {
-        name: found[one.diagnosers[0]][name]._replace(score=judge(one, family_of(found, name, one.diagnosers)))
+        name: found[one.diagnosers[0]][name]._replace(
+            score=judge(one, family_of(found, name, one.diagnosers)), again=judge_again(one, found, name)
+        )
         for name, one in fitted.items()
     }

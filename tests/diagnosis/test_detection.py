@@ -77,6 +77,16 @@ def test_controls_and_grades():
     assert np.isnan(detection.false_alarms(scored(score[:12]))) and np.isnan(detection.graded(scored(score[:12])))
 
 
+def test_who_learned_f_is_misled_about_where_f_told_otherwise_is_above_the_threshold():
+    score = np.r_[np.tile([0.0, 1.0], (20, 1)), np.tile([1.0, 0.0], (20, 1))]
+    one = scored(score, 20)
+    assert np.isnan(detection.misled(one))
+    again = np.where(one.arm == "learned", 0.0, np.nan)
+    again[:3] = 0.1  # the threshold is 0
+    assert detection.misled(one._replace(again=again)) == 3 / 20
+    assert detection.misled(one._replace(again=again).of(np.r_[0:2, 20:30])) == 1.0
+
+
 def test_thresholds_of_other_families_are_judged_where_they_were_not_chosen():
     tell = np.r_[np.tile([0.0, 1.0], (6, 1)), np.tile([1.0, 0.0], (6, 1))]
     same = detection.transferred({"a": scored(tell), "b": scored(tell * 1.5)})

@@ -68,6 +68,23 @@ def test_scales_are_those_of_other_families_so_what_is_close_together_says_littl
     assert np.abs(said[..., 2]).max() < 0.01 and np.abs(said[..., 1]).max() <= CUT
 
 
+def test_f_told_otherwise_is_judged_as_f_is():
+    """On the scale of f as it was told: the same scores give the same judgement, whoever else they were given of."""
+    found = planted()
+    names = list(found)
+    assert combined(found, examiners(found, names))["r"].again is None
+    told = {
+        name: {
+            family: one._replace(again=np.where(ARM == "learned", one.score[:, 0], np.nan))
+            for family, one in own.items()
+        }
+        for name, own in found.items()
+    }
+    judged = combined(told, examiners(told, names))["r"]
+    np.testing.assert_allclose(judged.again[ARM == "learned"], judged.score[ARM == "learned", 0])
+    assert np.isnan(judged.again[ARM == "cheated"]).all()
+
+
 def test_weights_are_the_minimum():
     found = planted(1)
     families = [family_of(found, family, list(found)) for family in ("p", "q")]

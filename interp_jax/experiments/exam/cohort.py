@@ -198,8 +198,8 @@ def matched(cohort: Cohort) -> Cohort:
     return cohort._replace(params=rescaled(cohort.params, beta))
 
 
-def examinees(cohort: Cohort, seed: int = 0) -> Examinees:
-    """What examiners get of a cohort."""
+def examinees(cohort: Cohort, tellings: Sequence[str] = ("f", "g"), seed: int = 0) -> Examinees:
+    """What examiners get of a cohort; f, g, or f "again" may be told."""
     x = examples(cohort)
-    declared = (declare(cohort.family, "f", x, seed), declare(cohort.family, "g", x, seed))
+    declared = tuple(declare(cohort.family, which, x, seed) for which in tellings)
     return Examinees(cohort.name, cohort.cfg, cohort.family.labels, cohort.params, cohort.seed, x, declared)

@@ -17,6 +17,7 @@ EACH: dict[str, Callable[[Scored], float]] = {
     "paired": detection.paired_accuracy,
     "graded": detection.graded,
     "false_alarms": detection.false_alarms,
+    "misled": detection.misled,
 }
 
 

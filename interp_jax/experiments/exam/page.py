@@ -6,7 +6,8 @@ import numpy as np
 
 from interp_jax.diagnosis.diagnosers_io import every_diagnoser
 from interp_jax.diagnosis.examiner import NAME, combined
-from interp_jax.experiments.exam.cohort import Cohort, cohorts, matched
+from interp_jax.experiments.exam.cohort import Cohort, along, cohorts, matched
+from interp_jax.experiments.exam.courses import course_blocks, course_figures, courses
 from interp_jax.experiments.exam.figures import examiner_figures, found_figures, where_figures
 from interp_jax.experiments.exam.panels import controls, diagnosis, localisation, made_of
 from interp_jax.experiments.exam.population import acceptance_rows, population
@@ -34,8 +35,11 @@ def report(groups: list[GroupResult]) -> Page:
             found = {NAME: combined(found, fitted), **found}
             tiers[NAME] = max(tiers[name] for one in fitted.values() for name in one.diagnosers)
         figures, absent = found_figures(found, sick, tiers), [name for name in tiers if name not in found]
+        trained = course_figures(courses(along(groups), diagnosers, directory))
         blocks += diagnosis(figures) + made_of(fitted, absent) + controls(figures) + localisation(where)
+        blocks += course_blocks(trained)
         data |= {"detection": figures, "localisation": where_figures(where), "examiner": examiner_figures(fitted)}
+        data |= {"courses": trained}
     else:
         blocks.append(
             Text("No family has both a student that learned and one that cheated: there is nothing to tell apart.")

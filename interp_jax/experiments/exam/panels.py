@@ -86,7 +86,7 @@ def made_of(fitted: Mapping[str, Examiner], absent: Sequence[str]) -> list[Block
 
 def controls(figures: Mapping[str, Any]) -> list[Block]:
     """What a threshold is worth, and what it says of the control arms."""
-    names = ("tpr_at_5_fpr", "paired", "transferred", "graded", "false_alarms")
+    names = ("tpr_at_5_fpr", "paired", "transferred", "graded", "false_alarms", "misled")
     rows = [(name, *(mean(own[one]) for one in names)) for name, own in figures.items()]
     columns = (
         "diagnoser",
@@ -95,10 +95,12 @@ def controls(figures: Mapping[str, Any]) -> list[Block]:
         "others' threshold",
         "Spearman with reliance",
         "false alarms",
+        "told otherwise",
     )
     caption = """Means over families. Pairs: the cheat of a pair has the higher score. Others' threshold: balanced accuracy of
     the one that is best in all other families. Reliance: P(g) - P(f) on conflicts, over mixed students. False alarms: those of
-    the nuisance arm, in which the cue is there and was of no use, above the threshold that 5% of those that learned exceed."""
+    the nuisance arm, in which the cue is there and was of no use, above the threshold that 5% of those that learned exceed.
+    Told otherwise: those that learned, above it, where f is declared by other variables that it may as well be computed by."""
     return [Section("Thresholds and controls"), TableBlock(Table(columns, rows, caption))]
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from interp_jax.atomic_io import write_npz
 from interp_jax.diagnosis import examiner
@@ -54,11 +55,22 @@ def scores(
             told = [name for other in others for name in other.cohort.hashes] if diagnoser.fit else []
             path = place(directory, one, diagnoser.name, diagnoser.source, "score", *told)
             score = kept(path, lambda: examine(diagnoser, one.examinees, references))  # noqa: B023
-            reliance = one.cohort.measures.p_g - one.cohort.measures.p_f
+            reliance, again = one.cohort.measures.p_g - one.cohort.measures.p_f, None
+            if one.cohort.family.again is not None:
+                path = place(directory, one, diagnoser.name, diagnoser.source, "again", *told)
+                again = kept(path, lambda: told_again(diagnoser, one, references))  # noqa: B023
             found.setdefault(diagnoser.name, {})[one.cohort.name] = Scored(
-                score, one.cohort.arm, one.cohort.seed, reliance
+                score, one.cohort.arm, one.cohort.seed, reliance, again
             )
     return found
+
+
+def told_again(diagnoser: Diagnoser, patients: Patients, references: Sequence[Reference]) -> Float[np.ndarray, " R"]:
+    """Scores of students that learned, with f told otherwise; NaN of others."""
+    cohort, said = patients.cohort, np.full(len(patients.cohort.seed), np.nan, np.float32)
+    learned = cohort.arm == "learned"
+    said[learned] = examine(diagnoser, examinees(cohort.of(np.flatnonzero(learned)), ("again",)), references)[:, 0]
+    return said
 
 
 def examiners(
