@@ -3,7 +3,7 @@
 ./launch/local --config configs/exam.py:tiny     two families, small: two minutes
 ./launch/local --config configs/exam.py          every family, 12 + 12 students and the control arms: under an hour on two cores
 ./launch/local --config configs/exam.py:full     24 + 24, all arms, checkpoints along training
-    … --sweep none --config.family=my_family.py --config.arm.learned=0       one student of a family of your own
+./launch/local --config configs/exam.py --sweep beside --config.family=mine.py       the default, and a family of your own
 
 Given again, the command goes on where it was. Expect: loss, norms and margins at exactly .5 once every model is
 entered with either rule declared, whatever they show on the natural track; attribution near 1 where the rival reads
@@ -46,6 +46,11 @@ def sweep_tiny() -> Iterator[dict[str, Any]]:
 def sweep_default() -> Iterator[dict[str, Any]]:
     """Every family."""
     yield from students(FAMILIES, COUNTS)
+
+
+def sweep_beside(config: ConfigDict) -> Iterator[dict[str, Any]]:
+    """The default, and families of `--config.family`, by name or path, with commas between several."""
+    yield from students([*FAMILIES, *(one for one in config.family.split(",") if one not in FAMILIES)], COUNTS)
 
 
 def sweep_full() -> Iterator[dict[str, Any]]:

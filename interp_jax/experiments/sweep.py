@@ -1,10 +1,12 @@
 """Sweeps: from a config and the named sweeps of its file to members, each with a content hash.
 
-A sweep is a plain generator `sweep_<name>()` in the config file that yields overrides, {"model.n_hidden": 5, ...}. Several
-named sweeps multiply. Without a choice, `configs/x.py:arg` runs `sweep_<arg>`, else `sweep_default`, where the file has one.
+A sweep is a plain generator `sweep_<name>()` in the config file that yields overrides, {"model.n_hidden": 5, ...}; one with a
+parameter is given the config as a person has set it. Several named sweeps multiply. Without a choice, `configs/x.py:arg` runs
+`sweep_<arg>`, else `sweep_default`, where the file has one.
 """
 
 import hashlib
+import inspect
 import itertools
 import json
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -49,7 +51,7 @@ def expand(
       module: the config file, which holds the sweeps.
       names: of sweeps; None takes `sweep_<arg>`, else `sweep_default`, where there is one; empty sweeps nothing.
       arg: the config's variant.
-      told: keys that a person has set; no sweep may set them again.
+      told: keys that a person has set; no sweep may set them again that was not given the config.
 
     Raises:
       InputError: an unknown sweep, a key that the config does not have, or one that a person and a sweep both set.
@@ -61,7 +63,8 @@ def expand(
         if name not in known:
             raise InputError(f"no sweep_{name}() in the config file: {nearest(name, known)}")
     members: dict[str, Member] = {}
-    for combination in itertools.product(*(yields(known[name], Path(module.__file__)) for name in names)):
+    told = () if any(map(takes_config, (known[name] for name in names))) else told
+    for combination in itertools.product(*(yields(known[name], Path(module.__file__), config) for name in names)):
         merged = {key: value for overrides in combination for key, value in overrides.items()}
         if twice := sorted(merged.keys() & set(told)):
             raise InputError(
@@ -76,14 +79,19 @@ def expand(
     return list(members.values())
 
 
-def yields(sweep: Callable[[], Iterable[Any]], path: Path) -> list[dict[str, Any]]:
+def takes_config(sweep: Callable[..., Iterable[Any]]) -> bool:
+    """Whether a sweep has a parameter."""
+    return bool(inspect.signature(sweep).parameters)
+
+
+def yields(sweep: Callable[..., Iterable[Any]], path: Path, config: ConfigDict) -> list[dict[str, Any]]:
     """All that a sweep of the config file at `path` yields.
 
     Raises:
       InputError: its code fails, or yields something else than overrides.
     """
     with explain(path):
-        found = list(sweep())
+        found = list(sweep(config) if takes_config(sweep) else sweep())
     for overrides in found:
         if not isinstance(overrides, dict) or not all(isinstance(key, str) for key in overrides):
             raise InputError(

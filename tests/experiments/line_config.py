@@ -24,3 +24,8 @@ def sweep_widths():
 
 def sweep_wrong():
     yield {"model.widht": 3}
+
+
+def sweep_around(config):
+    for change in (-1, 1):
+        yield {"seed": config.seed + change}

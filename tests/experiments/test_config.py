@@ -112,6 +112,12 @@ def test_a_variant_runs_the_sweep_of_its_name():
     assert len(expand(line_config.get_config(), line_config, arg="seeds")) == 2
 
 
+def test_a_sweep_may_see_the_config_and_then_change_what_a_person_has_set():
+    config = override(line_config.get_config(), {"seed": 5})
+    members = expand(config, line_config, ["around"], told=("seed",))
+    assert [m.part.seed for m in members] == [4, 6]
+
+
 def test_wrong_sweeps():
     with pytest.raises(InputError, match="sweep wrong: .*did you mean 'model.width'"):
         expand(line_config.get_config(), line_config, ["wrong"])

@@ -16,7 +16,7 @@ from interp_jax.diagnosis.family_io import load_family
 from interp_jax.diagnosis.student import ALWAYS
 from interp_jax.errors import InputError
 from interp_jax.experiments import exam
-from interp_jax.experiments.config import load_config
+from interp_jax.experiments.config import load_config, override
 from interp_jax.experiments.exam import page, runs, scores
 from interp_jax.experiments.exam.cohort import along, cohorts
 from interp_jax.experiments.exam.population import acceptance_rows
@@ -38,6 +38,18 @@ def test_members_are_few_groups_of_every_arm(arg):
     assert len(groups) <= 4 * len(families) and {one.part.arm.learned for one in members} >= {0.0, 1.0}
     pairs = [one.part for one in members if one.part.family == "leak" and one.part.arm.changed_at == ALWAYS]
     assert {one.seed for one in pairs if one.arm.learned == 1} >= {one.seed for one in pairs if one.arm.learned == 0}
+
+
+def test_a_family_of_ones_own_sits_beside_those_of_the_default(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text((Path(families.__path__[0]) / "parity.py").read_text().replace('"parity"', '"mine"'))
+    config, module, _ = load_config("configs/exam.py")
+    config = override(config, {"family": f"leak,{file}"})
+    beside = expand(config, module, ["beside"], told=("family",))
+    default = {one.hash for one in expand(load_config("configs/exam.py")[0], module)}
+    assert default < {one.hash for one in beside}
+    own = [one for one in beside if one.hash not in default]
+    assert len(own) == len(default) // 6 and {one.part.family for one in own} == {str(file)}
 
 
 def test_observations_fall_before_an_infection_and_along_a_training():
