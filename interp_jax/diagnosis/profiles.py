@@ -1,10 +1,6 @@
 """Where a model looks, against what the declared rule reads: distributions over positions, and how far they are apart.
 
-    distance = ½ Σ_i |a_i - b_i| - ½ E_π Σ_i |a_i - b_π(i)|        a, b ≥ 0, each with sum 1; π a random order of positions
-    E_π Σ_i |a_i - b_π(i)| = 1/P Σ_ij |a_i - b_j|
-
-The second term is a control: the rule's profile at other positions. A rule that reads all positions alike is one that no
-profile speaks for or against, and then the distance is 0; else how even a model's own profile is would pass for evidence.
+    distance = ½ Σ_i |a_i - b_i|        a, b ≥ 0, each with sum 1: 0 for the same, 1 for nothing in common
 
 Positions that hold the same token in all examples decide nothing and are left out. A profile that is zero everywhere is even.
 """
@@ -26,10 +22,8 @@ def distribution(weight: Float[Array, " P"], x: Int[Array, "N P"]) -> Float[Arra
 
 def distance(weight: Float[Array, " P"], view: View, declared: Declared) -> Float[Array, ""]:
     """That of a model's weights of positions and the declared rule's influence."""
-    a, b = distribution(weight, view.tokens), distribution(jnp.asarray(declared.influence).mean(0), view.tokens)
-    varies = (view.tokens != view.tokens[:1]).any(0)
-    pairs = jnp.where(varies[:, None] & varies, jnp.abs(a[:, None] - b), 0.0)
-    return 0.5 * (jnp.trace(pairs) - pairs.sum() / jnp.maximum(varies.sum(), 1))
+    rule = jnp.asarray(declared.influence).mean(0)
+    return 0.5 * jnp.abs(distribution(weight, view.tokens) - distribution(rule, view.tokens)).sum()
 
 
 def excess(weight: Float[Array, " P"], view: View, declared: Declared) -> Float[Array, " P"]:

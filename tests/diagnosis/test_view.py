@@ -10,7 +10,7 @@ import pytest
 from interp_jax import taps
 from interp_jax.diagnosis.declared import declare
 from interp_jax.diagnosis.detectors import DETECTORS
-from interp_jax.diagnosis.diagnosers import integrated_gradients, patched_gradients
+from interp_jax.diagnosis.diagnosers import integrated_gradients, paired_gradients, patched_gradients
 from interp_jax.diagnosis.diagnosers_io import SHIPPED, load_diagnoser
 from interp_jax.diagnosis.examination import Diagnoser, Examinees, Reference, diagnoser_of, examine
 from interp_jax.diagnosis.family_io import load_family
@@ -92,6 +92,19 @@ def test_what_it_allows_is_what_the_model_says():
     for one in some:
         np.testing.assert_allclose(one, whole[index], atol=1e-5)
     assert seen.shape == (1, 2, 5, 8)
+
+
+def test_paired_gradients_are_the_mean_of_those_at_both_ends():
+    declared = sample().declared[0]
+    v = View(jax.tree.map(lambda leaf: leaf / 2, sample().member(0)), CFG, 11, sample().x, 3)
+    there = np.asarray(others(v, declared, 1)[0])
+    own = np.eye(11)[np.asarray(declared.labels)]
+    x = v.embedded(v.tokens)
+    step = 1e-2 * (x - x[there])
+    odds = lambda stream: np.asarray(((own - own[there]) * v.logits_of_stream(stream)).sum(-1))
+    slopes = [(odds(at + step) - odds(at - step)) / 2e-2 for at in (x, x[there])]
+    got = paired_gradients.along(v, declared).sum(1)
+    np.testing.assert_allclose(got, np.mean(slopes, axis=0), rtol=0.02, atol=0.02)
 
 
 def test_gradients_are_those_of_finite_differences():
