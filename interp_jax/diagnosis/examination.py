@@ -19,7 +19,7 @@ import ast
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -152,11 +152,9 @@ def examine(
     def one(params: Params, own: Any, *fitted: Any) -> Any:
         key, said = randomness.key(seed, stream, own), []
         for declared in both:
-            view = View(
-                params, examinees.cfg, examinees.labels, examinees.x, diagnoser.tier, f"diagnoser {diagnoser.name!r}"
-            )
             with guarded():
-                said.append(jnp.asarray(function(view, declared, key, *fitted), jnp.float32))
+                told = function(view_of(diagnoser, examinees, params), declared, key, *fitted)
+                said.append(jnp.asarray(told, jnp.float32))
         if any(one.shape != wanted for one in said):
             raise InputError(
                 f"diagnoser {diagnoser.name!r}: {what} must have shape {list(wanted)}, not {list(said[0].shape)}"
@@ -170,6 +168,46 @@ def examine(
         found = np.asarray(every(examinees.params, jnp.asarray(examinees.seeds, jnp.int32), fitted))
     check_numbers(diagnoser, examinees, found)
     return found
+
+
+def view_of(diagnoser: Diagnoser, examinees: Examinees, params: Params) -> View:
+    """What a diagnoser sees of a model."""
+    name = f"diagnoser {diagnoser.name!r}"
+    return View(params, examinees.cfg, examinees.labels, examinees.x, diagnoser.tier, name)
+
+
+class _Looked(Exception):
+    """A diagnoser has asked for the variables."""
+
+
+class _Unseen(Mapping):
+    """Variables that are not to be looked at."""
+
+    def _looked(self, *rest: Any) -> Any:
+        raise _Looked
+
+    __getitem__ = __iter__ = __len__ = _looked
+
+
+def heeds_variables(diagnoser: Diagnoser, examinees: Examinees) -> bool:
+    """Whether a score asks for the rule's variables, found without computing it; if not, it is the same however it is told.
+
+    Of a diagnoser that fits, or runs on the host, it is not found out, and true.
+    """
+    if diagnoser.fit is not None or diagnoser.on_host:
+        return True
+    declared = jax.tree.map(jnp.asarray, examinees.declared[0])
+    object.__setattr__(declared, "variables", _Unseen())
+
+    def score(params: Params) -> Any:
+        with guarded():
+            return diagnoser.score(view_of(diagnoser, examinees, params), declared, jax.random.key(0))
+
+    try:
+        jax.eval_shape(score, examinees.member(0))
+    except _Looked:
+        return True
+    return False
 
 
 def fit(diagnoser: Diagnoser, references: Sequence[Reference], seed: int) -> Any:

@@ -21,8 +21,8 @@ from interp_jax.diagnosis.diagnosers import (
     spectral_signature,
     variable_geometry,
 )
-from interp_jax.diagnosis.diagnosers_io import load_diagnoser
-from interp_jax.diagnosis.examination import made_of
+from interp_jax.diagnosis.diagnosers_io import SHIPPED, load_diagnoser
+from interp_jax.diagnosis.examination import Examinees, heeds_variables, made_of
 from interp_jax.diagnosis.family import source_of
 from interp_jax.diagnosis.family_io import load_family
 from interp_jax.diagnosis.gradients import STREAM, gradient_at
@@ -221,6 +221,14 @@ def test_a_profile_is_compared_with_the_rules():
     expected = 0.5 * np.abs(a[:4] / a[:4].sum() - b / b.sum()).sum()
     assert float(distance(jnp.asarray(a, jnp.float32), view(1), declared)) == pytest.approx(expected, abs=1e-5)
     assert float(distance(jnp.asarray([*b, 9.0], jnp.float32), view(1), declared)) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_diagnoser_that_heeds_variables_is_found_without_a_run():
+    params, x, declared = sample()
+    sitting = Examinees("leak", CFG, 11, jax.tree.map(lambda leaf: leaf[None], params), np.arange(1), x, (declared,))
+    heeds = {name for name in SHIPPED if heeds_variables(load_diagnoser(name), sitting)}
+    assert heeds >= {"variable_probes", "amnesic_reliance", "interchange_accuracy", "variable_geometry", "mahalanobis"}
+    assert not heeds & {"loss", "weight_norm", "attention", "gradient_input", "local_patching", "resample_patching"}
 
 
 def test_effects_are_weighed_where_the_rule_sees_a_change_and_where_it_sees_none():

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from interp_jax.atomic_io import write_npz
 from interp_jax.diagnosis import examiner
 from interp_jax.diagnosis.detection import Scored, truth
-from interp_jax.diagnosis.examination import Diagnoser, Examinees, Reference, examine
+from interp_jax.diagnosis.examination import Diagnoser, Examinees, Reference, examine, heeds_variables
 from interp_jax.diagnosis.examiner import Examiner
 from interp_jax.diagnosis.localisation import average_precision, chance, cue_positions, ndcg
 from interp_jax.diagnosis.referee import effects
@@ -58,17 +58,22 @@ def scores(
             reliance, again = one.cohort.measures.p_g - one.cohort.measures.p_f, None
             if one.cohort.family.again is not None:
                 path = place(directory, one, diagnoser.name, diagnoser.source, "again", *told)
-                again = kept(path, lambda: told_again(diagnoser, one, references))  # noqa: B023
+                again = kept(path, lambda: told_again(diagnoser, one, references, score))  # noqa: B023
             found.setdefault(diagnoser.name, {})[one.cohort.name] = Scored(
                 score, one.cohort.arm, one.cohort.seed, reliance, again
             )
     return found
 
 
-def told_again(diagnoser: Diagnoser, patients: Patients, references: Sequence[Reference]) -> Float[np.ndarray, " R"]:
-    """Scores of students that learned, with f told otherwise; NaN of others."""
-    cohort, said = patients.cohort, np.full(len(patients.cohort.seed), np.nan, np.float32)
+def told_again(
+    diagnoser: Diagnoser, patients: Patients, references: Sequence[Reference], score: Float[np.ndarray, "R 2"]
+) -> Float[np.ndarray, " R"]:
+    """Scores of students that learned, with f told otherwise; NaN of others. `score`: those with f as it was told first."""
+    cohort = patients.cohort
     learned = cohort.arm == "learned"
+    said = np.where(learned, score[:, 0], np.nan).astype(np.float32)
+    if not heeds_variables(diagnoser, patients.examinees):
+        return said
     said[learned] = examine(diagnoser, examinees(cohort.of(np.flatnonzero(learned)), ("again",)), references)[:, 0]
     return said
 
