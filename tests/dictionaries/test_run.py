@@ -80,6 +80,14 @@ def test_every_kind_recovers_orthonormal_features(kind):
     assert state.diverged_at == ALIVE and np.isfinite(metrics["loss"])
 
 
+def test_batch_topk_is_as_sparse_outside_of_training_as_it_was_told():
+    """Of two features that are there one is told; training goes on, and its threshold goes along."""
+    config = with_dictionary(kind="batch_topk", k=1)
+    state, _ = grown(config, 400)
+    f = dictionary.encode(state.params, draw(config, directions(), 0, 10_000).x, config.dictionary)
+    assert float((f > 0).sum(1).mean()) == pytest.approx(1, abs=0.07)
+
+
 def test_a_population_trains_members_of_different_k_width_and_rate_in_one_program(compilations):
     """Each member is what it is alone; rows of the decoder stay unit."""
     configs = [with_dictionary(k=k, width=width) for k, width in ((1, 0), (2, 12), (3, 0))]

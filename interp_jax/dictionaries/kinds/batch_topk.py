@@ -3,7 +3,7 @@
     f = the B·k largest of (x - b_dec) W_encᵀ + b_enc in the whole batch that are positive            x̂ = f W_dec + b_dec
 
 Outside of training an example has no batch: a feature is then active where it exceeds `threshold`, the mean over training of
-the smallest one that was active (a moving average with weight .999, from its first value on).
+the smallest one that was active (a moving average over about a hundred steps, from its first value on).
 """
 
 import jax
@@ -21,7 +21,7 @@ from interp_jax.dictionaries.sparse import Entries
 from interp_jax.dictionaries.top_k import largest
 
 UNIT_ROWS = True
-KEPT = 0.999  # of the moving average, at each step
+KEPT = 0.99  # of the moving average, at each step
 UNSET = -1.0
 
 decode = standard.decode

@@ -92,7 +92,7 @@ def off_target(controlled: Sequence[dict[str, Any]]) -> str:
         return ""
     worst = max(off, key=lambda row: abs(np.log(row["l0"] / row["level"])))
     return (
-        f"**{len(off)} of {len(controlled)} controlled dictionaries are not as sparse as they were told**: {worst['kind']},"
+        f"{len(off)} of {len(controlled)} controlled dictionaries are not as sparse as they were told: {worst['kind']},"
         f" {worst['told']}, has {worst['l0']:.0f} active features. The control moves the penalty slowly: train for longer, or"
         " raise `dictionary.control_rate` or `dictionary.sparsity`, from which it begins."
     )
