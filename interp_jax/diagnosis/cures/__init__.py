@@ -1,0 +1,1 @@
+"""Cures, one file each; `diagnosis/treatment.py` says what such a file holds."""

@@ -1,0 +1,331 @@
+"""Cures on a patient built by hand, whose shortcut is one head that reads one position: what is cut, and what comes back."""
+
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from interp_jax import taps
+from interp_jax.diagnosis import mending
+from interp_jax.diagnosis.cures import ablate_features, cut, cut_parts, distil, edit_weights, erase, fine_tune, hide
+from interp_jax.diagnosis.cures_io import SHIPPED, load_cure
+from interp_jax.diagnosis.declared import declare, influence
+from interp_jax.diagnosis.mediation import diagnosed
+from interp_jax.diagnosis.outcome import Outcome, Signs, harmonic, outcome, signs
+from interp_jax.diagnosis.pools import pools_of
+from interp_jax.diagnosis.prognosis import prospects, r_squared
+from interp_jax.diagnosis.treatment import choice, counts_of, cure_of, dose, treated
+from interp_jax.diagnosis.ward import Cured, answers, beyond, every_row, exercises_of, largest
+from interp_jax.errors import InputError
+from interp_jax.steering.weight_edits import batch
+
+sys.path.insert(0, str(Path(__file__).parent))
+import hand_built
+from hand_built import AVERAGE, CFG, SHORTCUT, family, ward, weights
+
+ONE = jax.devices()[:1]
+CUE = np.eye(9)[[5]]  # what a perfect diagnoser says of positions
+
+
+@cache
+def pools():
+    return pools_of(family())
+
+
+@cache
+def exercises():
+    return given(family(), pools())
+
+
+def given(own, pools):
+    return exercises_of(pools.id_train, influence(own, "f", pools.id_train.x).mean(0))
+
+
+@cache
+def infected():
+    """Two, the second less so: two members of whatever program."""
+    return ward(weights(), weights(shortcut=2.0))
+
+
+@cache
+def diagnosis():
+    return diagnosed(infected(), np.repeat(CUE, 2, 0), exercises())
+
+
+def as_they_are(own):
+    return Cured(jax.tree.map(lambda leaf: leaf[:, None], own.params), {})
+
+
+def figures(own, cured):
+    before, after = (signs(own, one, pools()) for one in (as_they_are(own), cured))
+    return before, after, outcome(before, after, np.ones((1, 1)))
+
+
+def test_the_patients_are_what_they_are_built_to_be():
+    before = signs(infected(), as_they_are(infected()), pools())
+    assert (before.id_accuracy == 1).all() and (before.conflict_accuracy == 0).all()
+    np.testing.assert_allclose(before.divergence, 0, atol=1e-6)
+
+
+def test_what_goes_through_each_part_is_what_the_weights_say():
+    found, x, label = diagnosis(), exercises().x[exercises().some()], exercises().label[exercises().some()]
+    cue, sign = 2.0 * x[:, 5] - 1, 2.0 * label - 1
+    expected = (sign * SHORTCUT * (cue - cue.mean())).mean()  # own logit less the mean of both: sign · (U + 3 b5)
+    assert found.heads[0, 0, 1] == pytest.approx(expected, rel=1e-4) and expected > 2.5
+    others = np.delete(found.heads[0].ravel(), 1)
+    assert np.abs(others).max() < 1e-5 and np.abs(found.neurons).max() < 1e-5
+    assert found.cut[0].tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0]
+
+
+def test_a_knife_is_prescribed_where_there_is_a_place_to_cut_and_no_more_of_it_than_is_needed():
+    found = diagnosis()._replace(positions=np.array([[0.5, 0.3, 0.1, 0.02, -0.92, 0, 0, 0, 0], [0.2] + [-0.025] * 8]))
+    assert choice(found) == ["cut", "hide"]
+    assert dose(cure_of(cut), found, (1, 2, 5)).tolist() == [2, 0]  # .8 of .92 is not enough
+    assert dose(cure_of(hide), found, (1, 2, 5)).tolist() == [1, 1]
+
+
+def test_the_share_beyond_the_rule_is_the_excess_over_all():
+    rule = exercises().influence / exercises().influence.sum()
+    said = np.array([[0.5, -0.2, 0.25, 0, 0, 0.1, 0, 0, 0]])
+    expected = [[0.5 / (0.5 + rule[0]), 0, 0.25 / (0.25 + rule[2]), 0, 0, 1, 0, 0, 0]]
+    np.testing.assert_allclose(beyond(said, exercises()), expected, atol=1e-6)
+    assert np.flatnonzero(rule).tolist() == [0, 2] and abs(rule[0] - 0.5) < 0.05
+
+
+def test_the_largest_are_those_above_zero():
+    assert largest(np.array([0.3, -1.0, 0.5, 0.0, 0.2]), 2).tolist() == [True, False, True, False, False]
+    assert largest(np.array([0.3, -1.0, 0.5, 0.0, 0.2]), 9).tolist() == [True, False, True, False, True]
+    assert not largest(np.ones((2, 3)), 0).any()
+
+
+def test_cutting_the_path_restores_the_rule_without_any_training():
+    for module in (cut, cut_parts):
+        by_surgery = cure_of(module)._replace(steps=0, release=None)
+        cured = treated(by_surgery, infected(), diagnosis(), exercises(), [1])
+        _, after, found = figures(infected(), cured)
+        assert (after.conflict_accuracy == 1).all() and (after.id_accuracy == 1).all()
+        # U stays, and b5 is its mean: logits fall from ±(1 + 3) to ±1 + 3 · mean
+        rows, held = exercises().some(), pools().id_held
+        mean = SHORTCUT * (2.0 * exercises().x[rows, 5] - 1).mean()
+        U = 2.0 * held.f - 1
+        p, q = (1 / (1 + np.exp(-2 * said)) for said in (U + SHORTCUT * U, U + mean))
+        divergence = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
+        divergence = np.mean([divergence[held.f == label].mean() for label in range(2)])
+        assert float(after.divergence[0, 0]) == pytest.approx(divergence, rel=1e-2)
+        assert (found.restored == 1).all() and (found.kept == 1).all()
+
+
+def test_who_cannot_read_the_label_off_the_cue_answers_by_the_rule():
+    cured = treated(cure_of(erase)._replace(steps=0), infected(), diagnosis(), exercises(), [1])
+    _, after, _ = figures(infected(), cured)
+    assert (after.conflict_accuracy == 1).all() and (after.id_accuracy == 1).all()
+    (edit,) = cured.edits[erase.SITE]
+    centre, read, write = (np.asarray(leaf[0, 0]) for leaf in edit.value)
+    assert np.flatnonzero(np.abs(read).sum((0, 2, 3))).tolist() == [5] and read.shape[:2] == (2, 9)
+    x, rows = exercises().x, exercises().some()
+    _, seen = taps.record(every_row, [erase.SITE])(infected().patient(0), jnp.asarray(x[rows]), CFG, 2)
+    at = np.asarray(seen[erase.SITE][0, :, 5], np.float64)
+    left = at - (at - centre[0, 5]) @ read[0, 5] @ write[0, 5]
+    label = exercises().label[rows] - exercises().label[rows].mean()
+    assert np.abs(label @ (left - left.mean(0))).max() < 1e-3 * np.abs(label @ (at - at.mean(0))).max()
+
+
+@pytest.mark.parametrize("module", [cut_parts, distil])
+def test_cures_that_take_the_path_away_cure(module):
+    cured = treated(cure_of(module), infected(), diagnosis(), exercises(), [1], devices=ONE)
+    _, after, found = figures(infected(), cured)
+    assert (after.conflict_accuracy >= 0.95).all() and (after.id_accuracy >= 0.95).all() and (found.score >= 0.9).all()
+
+
+def test_cutting_and_learning_cures_and_learning_alone_does_not_in_the_same_program(compilations):
+    knife = cure_of(cut)._replace(release=None)
+    cured = treated(knife, infected(), diagnosis(), exercises(), [1], devices=ONE)
+    assert (figures(infected(), cured)[2].score >= 0.9).all()
+    turned = ward(weights(shortcut=2.0), weights())._replace(seeds=np.array([1, 0], np.int32))
+    with compilations() as names:
+        control = treated(cure_of(fine_tune), infected(), diagnosis(), exercises(), devices=ONE)
+        again = treated(knife, turned, diagnosis(), exercises(), [2], devices=ONE)
+    assert not [name for name in names if "lambda" in name or "on_device" in name]
+    for a, b in zip(jax.tree.leaves(cured.params), jax.tree.leaves(again.params), strict=True):
+        np.testing.assert_allclose(a, b[::-1], atol=1e-6)  # whoever else is in the ward
+    _, after, found = figures(infected(), control)
+    assert (after.conflict_accuracy == 0).all() and (after.id_accuracy == 1).all() and (found.score == 0).all()
+
+
+def test_who_never_learned_is_not_cured_by_the_knife_alone():
+    never = ward(weights(learned=False), weights(learned=False))
+    cured = treated(cure_of(cut)._replace(steps=0), never, diagnosis(), exercises(), [1])
+    assert (figures(never, cured)[1].id_accuracy < 0.7).all()
+
+
+def test_positions_that_are_hidden_are_as_many_as_may_be_and_never_those_that_stay_cut():
+    made = hide.prescribe(infected(), diagnosis(), exercises(), [2], 0)
+    edits = jax.tree.map(lambda leaf: jnp.asarray(leaf[0, 0]), made.edits)
+    edits = {"embed": (edits["embed"][0].replace(where=edits["embed"][0].where.at[0, 5].set(0.5)),)}
+    where = np.stack([np.asarray(mending.hiding(edits, jnp.int32(2), 0, t)["embed"][0].where) for t in range(40)])
+    where = where.reshape(-1, 9)
+    assert where.shape[0] == 40 * mending.BATCH
+    hidden = (where == 1).sum(1)
+    np.testing.assert_allclose(np.bincount(hidden) / len(hidden), [1 / 3] * 3, atol=0.03)
+    np.testing.assert_allclose((where == 1).mean(0), 1 / 9, atol=0.02)
+    assert (where[:, 5] >= 0.5).all()
+    cured = treated(cure_of(hide)._replace(steps=0), infected(), diagnosis(), exercises(), [2])
+    assert (signs(infected(), cured, pools()).divergence < 1e-6).all()  # afterwards nothing is hidden
+
+
+def test_what_the_rule_reads_as_well_is_let_in_again_as_far_as_it_goes():
+    majority = family(lambda x: (x[:, [0, 2, 5]].sum(1) > 1) * 1, reads_f=(0, 2, 5))
+    own = pools_of(majority)
+    taught = given(majority, own)
+    # neurons do nothing; logits ±(b0 + b2 + 3 b5)
+    params = weights(learned=False)
+    params["unembed"]["W_U"][AVERAGE, :2] = -2, 2
+    patient = ward(params, params)
+    found = diagnosed(patient, np.repeat(CUE, 2, 0), taught)
+    locked = treated(cure_of(cut)._replace(steps=0, release=None), patient, found, taught, [1])
+    freed = treated(cure_of(cut)._replace(steps=0), patient, found, taught, [1])
+    assert (signs(patient, locked, own).id_accuracy < 0.9).all()  # ties are open
+    share = 1 - float(freed.edits["embed"][0].where[0, 0, 0, 5, 0])
+    assert 0 < share * 3 / (share * 3 + 2) <= taught.influence[5] / taught.influence.sum() + 1e-6
+    after = signs(patient, freed, own)
+    assert (after.id_accuracy == 1).all() and (after.conflict_accuracy == 1).all()
+
+
+def test_features_are_found_ranked_and_taken_out():
+    x = jnp.asarray(exercises().x[exercises().some()])
+    made = ablate_features.prescribe(infected(), diagnosis(), exercises(), [1, 500], 0)
+    (edit,) = made.edits[ablate_features.SITE]
+    (params, (mean, size)), chosen = edit.value.args
+    one, every = chosen[0].sum(1)
+    assert one == 1 and every > 1
+    stream = np.asarray(
+        taps.record(every_row, ["blocks.resid_pre"])(infected().patient(0), x, CFG, 2)[1]["blocks.resid_pre"][1]
+    )
+    own = jax.tree.map(lambda leaf: jnp.asarray(leaf[0, 0]), (params, (mean, size)))
+    f, directions = (np.asarray(a, np.float64) for a in ablate_features.features(own, jnp.asarray(stream)))
+    said = f @ directions + mean[0, 0] + size[0, 0] * np.asarray(own[0]["b_dec"])
+    assert ((stream - said) ** 2).sum() < 0.2 * ((stream - stream.mean((0, 1))) ** 2).sum()
+    edited = edit.value.func(own, jnp.asarray(chosen[0, 1]), jnp.asarray(stream))
+    np.testing.assert_allclose(edited, stream - (f * chosen[0, 1]) @ directions, atol=1e-4)
+    # without the features that it goes through, the shortcut says less
+    free = lambda k: jax.tree.map(lambda leaf: jnp.asarray(leaf[0, k]), (made.params, made.edits))
+    margin = lambda params, edits: np.abs(np.diff(np.asarray(answers(params, edits, x, CFG, 2)), axis=1)).mean()
+    assert margin(*free(1)) < 0.5 * margin(infected().patient(0), {})
+
+
+def test_an_edit_of_weights_takes_off_what_the_shortcut_adds():
+    rng, params = np.random.default_rng(0), weights()
+    own = np.array([True, False, True, True, False, False])
+    params["blocks"]["mlp"]["W_out"][0] = rng.normal(size=(6, 14))
+    keys, kept = rng.normal(size=(40, 3)), rng.normal(size=(50, 3))
+    change = edit_weights.unlearned(params, 0, own, keys, kept)
+    W, C = params["blocks"]["mlp"]["W_out"][0][own].astype(np.float64), kept.T @ kept / 50
+    C += edit_weights.DAMPING * np.trace(C) / 3 * np.eye(3)
+    expected = -np.linalg.solve(edit_weights.WEIGHT * 40 * C + keys.T @ keys, keys.T @ keys @ W)
+    np.testing.assert_allclose(change[own], expected, atol=1e-9)
+    assert not change[~own].any()
+    np.testing.assert_allclose(batch(C, keys, -keys @ W, edit_weights.WEIGHT * 40), expected, atol=1e-9)
+
+
+def test_an_edit_of_weights_changes_the_neurons_that_carry_it_and_no_others():
+    params = weights()
+    mlp = params["blocks"]["mlp"]  # neuron 3 copies what head 1 says, and does so alone
+    mlp["W_in"][0, hand_built.COPY, 3], mlp["b_in"][0, 3] = 1, 1
+    mlp["W_out"][0, 3, hand_built.ANSWER], mlp["b_out"][0, hand_built.ANSWER] = SHORTCUT, 1 - SHORTCUT
+    params["unembed"]["W_U"][hand_built.COPY] = 0
+    own = ward(params, params)
+    found = diagnosed(own, np.repeat(CUE, 2, 0), exercises())
+    assert found.neurons[0, 0].argmax() == 3 and found.neurons[0, 0, 3] > 2
+    made = edit_weights.prescribe(own, found, exercises(), [1], 0).params["blocks"]["mlp"]["W_out"][0, 0, 0]
+    assert np.flatnonzero(np.abs(made - mlp["W_out"][0]).sum(1)).tolist() == [3]
+    assert abs(made[3, hand_built.ANSWER]) < 0.5 * SHORTCUT
+
+
+def test_the_outcome_is_what_a_person_would_count():
+    nan = np.nan
+    before = Signs(
+        *(np.array(one) for one in ([1.0, 1.0, 1.0, 0.8], [0.2, 0.0, 0.97, 0.1], [0.0] * 4, [nan, 0.8, nan, nan]))
+    )
+    after = Signs(
+        *(
+            np.array(one)
+            for one in ([0.9, 1.0, 1.0, 1.0], [0.8, 0.0, 1.0, 1.0], [0.1, 0.0, 0.0, 0.5], [nan, 0.6, nan, nan])
+        )
+    )
+    found = outcome(before, after, np.array([1.0, 1.0, 1.0, 0.9]))
+    R, K, S = 0.6 / 0.8, 0.9, np.exp(-0.1)
+    assert found.score[0] == pytest.approx(3 / (1 / R + 1 / K + 1 / S))
+    assert found.side_effects[1] == pytest.approx(0.75) and found.restored[1] == 0 and found.score[1] == 0
+    assert all(np.isnan(part[2]) for part in found)  # the oracle is .03 better: nothing to restore
+    assert found.restored[3] == 1 and found.kept[3] == 1  # clipped
+    assert harmonic([np.array([0.5, 0.0]), np.array([1.0, 1.0])]).tolist() == [pytest.approx(2 / 3), 0.0]
+    assert isinstance(found, Outcome)
+
+
+def test_who_says_one_thing_only_has_not_kept_what_was_right_however_often_it_is():
+    held = pools().id_held
+    rows = np.r_[np.flatnonzero(held.f == 0), np.flatnonzero(held.f == 1)[:2]]
+    few = pools()._replace(id_held=held.replace(x=held.x[rows], f=held.f[rows], g=held.g[rows], task=held.task[rows]))
+    mute = as_they_are(infected())
+    mute.params["unembed"]["W_U"] = np.zeros_like(mute.params["unembed"]["W_U"])
+    said = signs(infected(), mute, few)
+    assert (held.f[rows] == 0).mean() > 0.9
+    np.testing.assert_allclose(said.id_accuracy, 0.5, atol=1e-6)
+    sure = 1 / (1 + np.exp(-2 * (1 + SHORTCUT)))  # p log 2p + (1 - p) log 2 (1 - p), of either label
+    assert float(said.divergence[0, 0]) == pytest.approx(
+        sure * np.log(2 * sure) + (1 - sure) * np.log(2 - 2 * sure), rel=1e-4
+    )
+
+
+def test_who_is_infected_is_told_from_who_never_learned_before_any_treatment():
+    both, found = ward(weights(), weights(learned=False)), diagnosis()
+    x = exercises().x
+    said = prospects(both, found, x, declare(family(), "f", x))
+    assert said.targets == ("the label", "b0", "b2")
+    assert said.found[0, 0] > 0.95 and said.score[0] > said.score[1] + 0.2
+    with pytest.raises(InputError, match="needs more than twice as many"):
+        prospects(both, found, x[:12], declare(family(), "f", x[:12]))
+
+
+def test_what_can_be_read_is_what_is_left_out_one_by_one():
+    rng = np.random.default_rng(0)
+    x, noise = rng.normal(size=(60, 5)), rng.normal(size=(60, 2))
+    y = x[:, :2] + 0.5 * noise
+    centred = x - x.mean(0)
+    size = np.sqrt((centred**2).mean())
+    errors, plain = [], []
+    for n in range(60):
+        keep = np.arange(60) != n
+        a, b = centred[keep] / size, y[keep]
+        gram = (a - a.mean(0)).T @ (a - a.mean(0)) + 0.6 * np.eye(5)
+        w = np.linalg.solve(gram, (a - a.mean(0)).T @ (b - b.mean(0)))
+        errors.append(y[n] - b.mean(0) - (centred[n] / size - a.mean(0)) @ w)
+        plain.append(y[n] - b.mean(0))
+    expected = 1 - np.square(errors).sum() / np.square(plain).sum()
+    assert float(r_squared(*(jnp.asarray(a, jnp.float32) for a in (x, y)))) == pytest.approx(expected, abs=1e-4)
+    assert float(r_squared(*(jnp.asarray(a, jnp.float32) for a in (x, noise)))) < 0.1
+
+
+def test_bad_input_is_told_in_one_line():
+    module = ModuleType("mine")
+    with pytest.raises(InputError, match="lacks TOUCHES, prescribe"):
+        cure_of(module)
+    module.TOUCHES, module.prescribe = "hearts", lambda *a: None
+    with pytest.raises(InputError, match="known: nothing, positions"):
+        cure_of(module)
+    module.TOUCHES, module.STEPS = "positions", 301
+    with pytest.raises(InputError, match="300 at most"):
+        cure_of(module)
+    with pytest.raises(InputError, match="cut"):
+        load_cure("cot")
+    assert {load_cure(name).name.replace(" ", "_") for name in SHIPPED} == set(SHIPPED) and len(SHIPPED) == 8
+    assert counts_of(cure_of(cut), infected()) == (1, 2, 5) and counts_of(cure_of(fine_tune), infected()) == (0,)
+    pool = pools().id_train
+    empty = pool.replace(x=pool.x[:0], f=pool.f[:0], g=pool.g[:0], task=pool.task[:0])
+    with pytest.raises(InputError, match="needs inputs of D_ID"):
+        exercises_of(empty, np.zeros(9))
