@@ -1,0 +1,33 @@
+"""Learned or cheated, and then? Patients that answer by a shortcut, what is found in them, and what cures them.
+
+./launch/local --config configs/cure.py:tiny     one family, a patient of each kind: four minutes
+./launch/local --config configs/cure.py          four families, infected and cheating students: about an hour on two cores
+
+Given again, the command goes on where it was. Expect: fine-tuning alone cures almost no one; what the diagnosis prescribes
+(cut the shortcut's place where it has one of its own, else hide positions at random while the patient learns) does.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from interp_jax.experiments.config import compose, variant
+from interp_jax.experiments.exam.runs import students
+
+ONE = {"engine.batch": 1}  # on a CPU nothing is gained by several at once, and a program is compiled the less
+FAMILIES = ["parity", "leak", "majority", "brackets"]
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    return compose("interp_jax.experiments.exam.record_page", **variant(arg, {"": ONE, "tiny": ONE}))
+
+
+def sweep_tiny() -> Iterator[dict[str, Any]]:
+    """One family, few students, fewer steps."""
+    yield from students(["parity"], {"learned": 2, "cheated": 1, "infected": 1}, shares=0.4)
+
+
+def sweep_default() -> Iterator[dict[str, Any]]:
+    """Four families."""
+    yield from students(FAMILIES, {"learned": 6, "cheated": 6, "nuisance": 4, "infected": 4})

@@ -1,0 +1,152 @@
+"""Students that are treated: what was found of each, what it was given, and what came of it, kept as it is found.
+
+As in `scores.py`, a file's name depends on all that its content depends on: the students, the diagnoser and the cure. So the
+same command goes on where it was, and a cure that is new or changed is given alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from interp_jax.diagnosis import mediation, mending, prognosis
+from interp_jax.diagnosis.declared import declare, influence
+from interp_jax.diagnosis.examination import Diagnoser, examine
+from interp_jax.diagnosis.family import source_of
+from interp_jax.diagnosis.outcome import Outcome, Signs, outcome, signs
+from interp_jax.diagnosis.treatment import ANYWHERE, COUNTS, WHERE, Cure, choice, counts_of, dose, treated
+from interp_jax.diagnosis.ward import Cured, Diagnosis, Exercises, Ward, exercises_of
+from interp_jax.errors import InputError
+from interp_jax.experiments.exam.cohort import Cohort
+from interp_jax.experiments.exam.scores import Patients, kept, patients, place
+
+SEEN = 12  # patients of each arm of whom there is a prognosis
+TREATED = {"infected": 4, "cheated": 2, "obfuscated": 2}  # who are treated
+
+
+class Treatment(NamedTuple):
+    """Of one cure: numbers of parts [N]; what is measured of patients and its worth [R N]; which number was prescribed [R]."""
+
+    counts: tuple[int, ...]
+    after: Signs
+    worth: Outcome
+    dose: np.ndarray
+
+    def at_dose(self, values: Float[np.ndarray, "R N"]) -> Float[np.ndarray, " R"]:
+        """Of the number that was prescribed."""
+        return values[np.arange(len(values)), self.dose]
+
+
+class Record(NamedTuple):
+    """Of patients of one cohort.
+
+    Attributes:
+      cohort: those that are treated.
+      diagnosis, before, oracle, prospect: of each [R].
+      treatments: by name of the cure. prescribed: which of them each was to get, said before any was tried.
+      foreseen: prospects of all that were seen, by arm.
+    """
+
+    cohort: Cohort
+    diagnosis: Diagnosis
+    before: Signs
+    oracle: Float[np.ndarray, " R"]
+    prospect: Float[np.ndarray, " R"]
+    treatments: Mapping[str, Treatment]
+    prescribed: Sequence[str]
+    foreseen: Mapping[str, Float[np.ndarray, " Q"]]
+
+    def score(self, cure: str = "") -> Float[np.ndarray, " R"]:
+        """Of a cure, or of those that were prescribed, at the number that was."""
+        if cure:
+            return self.treatments[cure].at_dose(self.treatments[cure].worth.score)
+        return np.array([self.score(name)[r] for r, name in enumerate(self.prescribed)])
+
+
+def records(
+    cohorts: Sequence[Cohort],
+    diagnoser: Diagnoser,
+    cures: Sequence[Cure],
+    directory: Path,
+    counts: Sequence[int] = COUNTS,
+) -> list[Record]:
+    """Those of all cohorts that have someone to treat and someone who learned.
+
+    Raises:
+      InputError: what may be prescribed is not among the cures; see `treated`.
+    """
+    if missing := {WHERE, ANYWHERE} - {cure.name for cure in cures}:
+        raise InputError(
+            f"cures: {', '.join(sorted(missing))} may be prescribed and is not among those that are given"
+        )
+    made = []
+    for one in cohorts:
+        rows = np.concatenate([np.flatnonzero(one.arm == arm)[:SEEN] for arm in TREATED])
+        if len(rows) and (one.arm == "learned").any():
+            made.append(record(one, one.of(rows), diagnoser, cures, directory, counts))
+    return made
+
+
+def record(
+    everyone: Cohort, ill: Cohort, diagnoser: Diagnoser, cures: Sequence[Cure], directory: Path, counts: Sequence[int]
+) -> Record:
+    """Of one cohort's patients."""
+    pools, family = everyone.pools, everyone.family
+    x = np.asarray(pools.id_train.x)
+    exercises = exercises_of(pools.id_train, influence(family, "f", x[:: max(1, len(x) // 512)]).mean(0))
+    seen, ward = patients(ill), Ward(ill.cfg, family.labels, ill.params, ill.seed)
+    diagnosis = found(seen, ward, exercises, diagnoser, directory)
+    prospect = looked_ahead(seen, ward, diagnosis, exercises, diagnoser, directory)
+    rows = np.concatenate([np.flatnonzero(ill.arm == arm)[:most] for arm, most in TREATED.items()])
+    own, cohort = Diagnosis(*(part[rows] for part in diagnosis)), ill.of(rows)
+    ward, here = ward._replace(params=cohort.params, seeds=cohort.seed), patients(cohort)
+    tasks = 1 if family.tasks is None else 2
+    measured = lambda cured: np.stack(signs(ward, cured, pools, cohort.task, tasks))
+    as_they_are = Cured(jax.tree.map(lambda leaf: leaf[:, None], cohort.params), {})
+    before = Signs(*kept(place(directory, here, "as they are", "signs"), lambda: measured(as_they_are)))
+    oracle, treatments = twins(everyone, cohort), {}
+    for cure in cures:
+        numbers = counts_of(cure, ward, counts)
+        sources = (cure.source, diagnoser.source, source_of(mediation), source_of(mending), *map(str, numbers))
+        give = lambda: measured(treated(cure, ward, own, exercises, numbers))  # noqa: B023
+        after = Signs(*kept(place(directory, here, f"cure {cure.name}", *sources), give))
+        worth = outcome(before, after, oracle[:, None])
+        treatments[cure.name] = Treatment(numbers, after, worth, dose(cure, own, numbers))
+    foreseen = {arm: prospect[ill.arm == arm] for arm in dict.fromkeys(ill.arm.tolist())}
+    return Record(cohort, own, before, oracle, prospect[rows], treatments, choice(own), foreseen)
+
+
+def found(here: Patients, ward: Ward, exercises: Exercises, diagnoser: Diagnoser, directory: Path) -> Diagnosis:
+    """The diagnosis of all patients, f declared."""
+    path = place(directory, here, f"{diagnoser.name} positions", diagnoser.source, "positions")
+    positions = kept(path, lambda: examine(diagnoser, here.examinees, what="positions"))[:, 0]
+
+    def parts() -> np.ndarray:
+        one = mediation.diagnosed(ward, positions, exercises)
+        return np.concatenate([one.cut, one.heads.reshape(ward.n, -1), one.neurons.reshape(ward.n, -1)], axis=1)
+
+    every = kept(place(directory, here, "parts", diagnoser.source, source_of(mediation)), parts)
+    cfg, P = ward.cfg, positions.shape[1]
+    cut, heads, neurons = np.split(every, [P, P + cfg.n_layers * cfg.n_heads], axis=1)
+    shape = (ward.n, cfg.n_layers, -1)
+    return Diagnosis(positions, cut, heads.reshape(shape), neurons.reshape(*shape[:2], cfg.d_mlp))
+
+
+def looked_ahead(
+    here: Patients, ward: Ward, diagnosis: Diagnosis, exercises: Exercises, diagnoser: Diagnoser, directory: Path
+) -> Float[np.ndarray, " R"]:
+    """The prognosis of each, on inputs of D_ID that were trained on."""
+    x = np.asarray(exercises.x)[exercises.some()]
+    path = place(directory, here, "prognosis", diagnoser.source, source_of(prognosis))
+    return kept(path, lambda: prognosis.prospects(ward, diagnosis, x, declare(here.cohort.family, "f", x)).score)
+
+
+def twins(everyone: Cohort, cohort: Cohort) -> Float[np.ndarray, " R"]:
+    """Accuracy by f on conflicts of each one's twin of the same seed that learned; the mean of those that did, without one."""
+    learned = everyone.arm == "learned"
+    by_f, seeds = everyone.measures.by_f[learned], everyone.seed[learned]
+    own = [by_f[seeds == seed] for seed in cohort.seed]
+    return np.array([float(one[0]) if len(one) else float(by_f.mean()) for one in own])
