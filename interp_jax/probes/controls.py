@@ -1,7 +1,8 @@
 """What a probe is compared with, always: it is fitted as well to what says nothing, or says something else.
 
     shuffled       the same labels in another order: what is had by chance, and by looking for the best regularisation; where
-                   examples come in groups (the tokens of a text), the labels of a group stay together, and groups change places
+                   examples come in groups (the tokens of a text), the labels of a group stay together, begin at another place
+                   (those cut off follow at the end), and groups change places
     types          one label for each type of example (token, group), drawn from those of all: a control task that only memory
                    of types solves; accuracy less that of it is *selectivity* (Hewitt and Liang 2019, arXiv:1909.03368)
     direction      x · u with u random and of length 1, as the only column: what any one direction says
@@ -74,9 +75,14 @@ def draw(
 def blocks_in_another_order(
     rng: np.random.Generator, rows: Int[np.ndarray, " n"], groups: Int[np.ndarray, " n"]
 ) -> Int[np.ndarray, " n"]:
-    """Rows, of which those of a group come one after another, with the groups in a random order."""
+    """Rows, of which those of a group come one after another, with the groups in a random order, each begun anywhere.
+
+    Neighbours stay neighbours, as what depends on each other must; and groups of one pattern of labels do not keep it.
+    """
+    if not len(rows):
+        return rows
     blocks = np.split(rows, np.flatnonzero(np.diff(groups)) + 1)
-    return np.concatenate([blocks[i] for i in rng.permutation(len(blocks))])
+    return np.concatenate([np.roll(blocks[i], rng.integers(len(blocks[i]))) for i in rng.permutation(len(blocks))])
 
 
 def along(key: Key[Array, ""], x: Float[Array, "... D"]) -> Float[Array, "... 1"]:

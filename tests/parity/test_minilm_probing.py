@@ -28,6 +28,16 @@ GROUPS = (
     "book letter card map photograph painting",
     "house school tower bridge castle temple",
     "river lake mountain island forest hill",
+    "apple orange lemon banana pear melon",
+    "shirt jacket hat shoe sock glove",
+    "piano guitar violin drum flute trumpet",
+    "hammer nail saw drill ladder bucket",
+    "planet star moon comet rocket satellite",
+    "cup plate spoon fork bowl kettle",
+    "eye ear nose arm leg finger",
+    "soldier pilot sailor driver farmer hunter",
+    "computer phone camera radio printer screen",
+    "road street path alley trail highway",
 )
 
 
@@ -35,7 +45,7 @@ def sentences():
     """Both nouns of a sentence are of one group; their numbers are balanced against each other."""
     for words in GROUPS:
         nouns = words.split()
-        for i, distance, first, second in product(range(6), (1, 2, 3), (0, 1), (0, 1)):
+        for i, distance, first, second in product(range(6), (1, 2), (0, 1), (0, 1)):
             one, other = nouns[i] + "s" * first, nouns[(i + distance) % 6] + "s" * second
             text = f"the {one} near the {other} vanished."
             yield {"text": text, "span": [0, 3], "label": ("one", "many")[first], "group": words}
