@@ -1,7 +1,7 @@
 """Learned or cheated, and then? Patients that answer by a shortcut, what is found in them, and what cures them.
 
-./launch/local --config configs/cure.py:tiny     one family, a patient of each kind: four minutes
-./launch/local --config configs/cure.py          four families, infected and cheating students: about an hour on two cores
+./launch/local --config configs/cure.py:tiny     one family, a patient of each kind
+./launch/local --config configs/cure.py          four families, infected and cheating students (its time was not measured)
 
 Given again, the command goes on where it was. Expect: fine-tuning alone cures almost no one; what the diagnosis prescribes
 (cut the shortcut's place where it has one of its own, else hide positions at random while the patient learns) does.
