@@ -2,8 +2,8 @@
 
     influence_ni = P(rule(x_n with token i replaced) ≠ rule(x_n))        by the tokens that other examples have there
 
-It is a table by index: no rule goes with it, neither the declared one nor its rival. Influence asks the rule of inputs
-that are no examples; the model is never asked of them.
+and what it would answer where tokens are exchanged or replaced: `counterfactuals.py`. It is a table by index: no rule goes with
+it, neither the declared one nor its rival. The rule was asked of inputs that are no examples; the model never is.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,8 @@ import flax.struct
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from interp_jax.diagnosis import counterfactuals
+from interp_jax.diagnosis.counterfactuals import Counterfactuals
 from interp_jax.diagnosis.family import Family, Tokens, answers, value
 from interp_jax.errors import InputError
 
@@ -24,12 +26,15 @@ class Declared:
 
     Attributes:
       labels: of the examples. variables: by name. values: how many each variable has. influence: of positions.
+      exchanged, replaced: answers to counterfactual inputs; None where they are not told.
     """
 
     labels: Int[Array | np.ndarray, " N"]
     variables: Mapping[str, Int[Array | np.ndarray, " N"]]
     values: Mapping[str, int] = flax.struct.field(pytree_node=False)
     influence: Float[Array | np.ndarray, "N P"]
+    exchanged: Counterfactuals | None = None
+    replaced: Counterfactuals | None = None
 
 
 def declare(family: Family, which: str, x: Tokens, seed: int = 0) -> Declared:
@@ -39,11 +44,14 @@ def declare(family: Family, which: str, x: Tokens, seed: int = 0) -> Declared:
       InputError: the rule fails.
     """
     variables = family.rule(which).variables
+    inputs = (counterfactuals.exchanged, counterfactuals.replaced)
+    asked = [draw(x, rng) for draw, rng in zip(inputs, np.random.default_rng(seed).spawn(2), strict=True)]
     return Declared(
         answers(family, which, x),
         {name: value(family, which, name, x) for name in variables},
         {name: one.values for name, one in variables.items()},
         influence(family, which, x, seed),
+        *(counterfactuals.told(family, which, x, by) for by in asked),
     )
 
 

@@ -47,7 +47,8 @@ class Swap(NamedTuple):
 
     Attributes:
       site: under `blocks.`; layer: 1 or more.
-      source: rows of the examples, one for each that is run; None for the mean of all examples.
+      source: rows of the examples, one for each that is run; None for the mean of all examples; or weights [B P N]: at
+        each position a sum of what the N examples have there.
       where: mask that broadcasts to the site's shape; a float one goes that share of the way. None: everywhere.
       subspace: (read [D K], write [K D]): x + (source - x) read write instead of source.
     """
@@ -189,8 +190,15 @@ class View:
             raise AccessError(
                 f"{self._name}: interventions are at layer 1 or later, not at {swap.site!r}, layer {swap.layer!r}"
             )
-        _, seen = taps.record(self._answers, {swap.site: (swap.layer,)})(self._params, self._rows(swap.source))
-        there = seen[swap.site][0]
+        weights = swap.source if jnp.ndim(swap.source) == 3 else None
+        rows = self._rows(None if weights is not None else swap.source)
+        there = taps.record(self._answers, {swap.site: (swap.layer,)})(self._params, rows)[1][swap.site][0]
+        if weights is not None:
+            if jnp.shape(weights) != (n, there.shape[1], self.n):
+                raise AccessError(
+                    f"{self._name}: weights of sources must be {[n, there.shape[1], self.n]}, not {list(jnp.shape(weights))}"
+                )
+            there = jnp.einsum("bpn,np...->bp...", weights, there)
         there = there.mean(0, keepdims=True) if swap.source is None else there
         if len(there) not in (1, n):
             raise AccessError(f"{self._name}: {len(there)} sources for {n} examples")
