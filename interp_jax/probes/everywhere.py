@@ -92,7 +92,7 @@ def everywhere(
     n_seeds = len(splits.fold)
     counted = (data.w > 0) if data.w.ndim == 1 else (data.w > 0).any(0)
     index = [
-        draw(seed + n, fold, splits.n_folds, counted, data.types, data.groups) for n, fold in enumerate(splits.fold)
+        draw(seed, n, fold, splits.n_folds, counted, data.types, data.groups) for n, fold in enumerate(splits.fold)
     ]
     keys = jax.vmap(lambda n: jax.random.fold_in(jax.random.key(seed), n))(jnp.arange(n_seeds))
     elsewhere = bool((splits.fold == splits.n_folds).any())

@@ -26,8 +26,8 @@ from interp_jax.experiments.probing.claims import survives
 from interp_jax.experiments.probing.config import Config, Data, Reading, Use
 from interp_jax.experiments.probing.findings import finding, lies_above_0, view_of
 from interp_jax.experiments.probing.models import UNTRAINED, Place
-from interp_jax.experiments.probing.reading import CONTROLS, Tallies, fold_of_group, read, splits_of, with_constants
-from interp_jax.experiments.probing.rows import Rows, rows_of
+from interp_jax.experiments.probing.reading import CONTROLS, Tallies, fold_of_group, read, with_constants
+from interp_jax.experiments.probing.rows import Rows, rows_of, splits_of
 from interp_jax.experiments.probing.tallies import Score, balanced_accuracy, difference, mean_of
 from interp_jax.experiments.subjects.model import Model, Subject, subject_of
 from interp_jax.experiments.sweep import expand
@@ -133,6 +133,19 @@ def test_too_few_groups_or_values_are_named():
         rows_of(one, READING, 0)
 
 
+def test_a_variable_that_a_fit_cannot_see_is_left_out():
+    """A value, or all numbers but one, of two groups: in some of the draws both are in the fold that is held out."""
+    data = annotated(np.random.default_rng(0))
+    here = np.isin(data.group, (0, 1))[:, None]
+    labels = {"rare": np.where(here, data.labels["free"], 0), "number": np.float32(np.where(here, data.tokens, 2))}
+    variables = {"rare": Variable(("no", "yes"), ""), "number": Variable((), "")}
+    rows = rows_of(data._replace(labels=data.labels | labels, variables=data.variables | variables), READING, 0)
+    assert list(rows.variables) == ["token", "free"]
+    told = r"has {} in the \d+ examples to be fitted on without fold \d of seed \d+: groups that have it are too few"
+    for name, what in (("rare", "one class only"), ("number", "the same number")):
+        assert re.search(f"^{name} {told.format(what)}", "\n".join(rows.left_out), re.MULTILINE)
+
+
 # ------------------------------------------------------------------------------------------------- reading
 
 
@@ -148,7 +161,7 @@ def planted():
     )
     x = np.stack([embedding + 1e-3 * rng.normal(size=embedding.shape), there]).astype(np.float32)
     places = [Place("a", 0, "first"), Place("a", 1, "second")]
-    return rows, read(jnp.asarray(x), rows, places, READING, splits_of(rows, READING), 0)
+    return rows, read(jnp.asarray(x), rows, places, READING, splits_of(rows.group, READING, 0), 0)
 
 
 def test_what_is_planted_is_read_where_it_is_and_controls_are_not(planted):
@@ -203,7 +216,7 @@ def test_numbers_are_read_beside_classes_and_what_is_told_of_them_is_their_r2():
     np.testing.assert_array_equal(rows.of("free"), data.labels["free"].ravel())
     places = [Place("a", 0, "first"), Place("a", 1, "second")]
     both = jnp.asarray(np.stack([x, 7 * x + 5]), jnp.float32)
-    found = read(both, rows, places, READING, splits_of(rows, READING), 0)
+    found = read(both, rows, places, READING, splits_of(rows.group, READING, 0), 0)
     score = balanced_accuracy(found.hits.sum((0, -2)), found.totals.sum((0, -2)))
     assert score.mean[0, 3, 0] == pytest.approx(1 - 1 / number.var(), abs=0.03) and score.low[0, 3, 0] > 0.8
     assert abs(score.mean[0, 4, 0]) < 0.06 and (np.abs(score.mean[:, 3, CONTROLS.index(SHUFFLED)]) < 0.06).all()
@@ -452,7 +465,7 @@ def equals():
             ("0",),
             (),
         )
-        splits, tallies = splits_of(rows, reading), {}
+        splits, tallies = splits_of(rows.group, reading, 0), {}
         for model in (models.UNTRAINED, 0):
             of_document, embedding = rng.normal(size=(3, 40, 8))[:, document], rng.normal(size=(30, 8))[kind]
             x = of_document + embedding + rng.normal(size=(3, 240, 8))

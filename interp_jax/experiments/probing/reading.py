@@ -23,7 +23,7 @@ from interp_jax.probes import lda, ridge
 from interp_jax.probes.controls import DIRECTION, SHUFFLED, TRUE, TYPES
 from interp_jax.probes.everywhere import Examples, everywhere
 from interp_jax.probes.result import Probed
-from interp_jax.probes.splits import Splits, cross_validation
+from interp_jax.probes.splits import Splits
 
 CONTROLS = (TRUE, TYPES, SHUFFLED, DIRECTION)
 
@@ -40,12 +40,6 @@ class Tallies(NamedTuple):
 
     hits: Real[np.ndarray, "N S V T G K C"]
     totals: Real[np.ndarray, "N S V T G K C"]
-
-
-def splits_of(rows: Rows, reading: Reading) -> Splits:
-    """Folds of groups, anew for each draw."""
-    n = len(rows.index)
-    return cross_validation(n, reading.folds, groups=rows.group.tolist(), seeds=reading.orders, nested=True)
 
 
 def targets_of(rows: Rows) -> Float[np.ndarray, "L B C"]:

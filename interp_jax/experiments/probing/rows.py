@@ -1,5 +1,6 @@
 """The tokens that are read, drawn of all windows, with the labels of each variable, their groups and classes of positions."""
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,9 @@ from interp_jax.activations.order import permutation
 from interp_jax.data.probing.variables import NONE, Annotated, Variable, known
 from interp_jax.errors import InputError
 from interp_jax.experiments.probing.config import Reading
+from interp_jax.probes.splits import Splits, cross_validation
+from interp_jax.probes.target_checks import check_fits
+from interp_jax.probes.targets import number
 
 
 class Rows(NamedTuple):
@@ -41,11 +45,18 @@ class Rows(NamedTuple):
         return self.labels[which] if which < len(self.labels) else self.numbers[which - len(self.labels)]
 
 
+def splits_of(group: Int[np.ndarray, " B"], reading: Reading, seed: int) -> Splits:
+    """Folds of groups, anew for each draw."""
+    return cross_validation(
+        len(group), reading.folds, groups=group.tolist(), seeds=reading.orders, nested=True, seed=seed
+    )
+
+
 def rows_of(data: Annotated, reading: Reading, seed: int) -> Rows:
     """The rows.
 
     Raises:
-      InputError: fewer groups than folds, or no variable with two values that enough tokens have.
+      InputError: fewer groups than folds, or no variable with two values that enough tokens have, in each of the folds' fits.
     """
     positions = np.broadcast_to(data.positions, data.tokens.shape).ravel()
     labels = {name: x.ravel() for name, x in data.labels.items()}
@@ -57,13 +68,16 @@ def rows_of(data: Annotated, reading: Reading, seed: int) -> Rows:
             f"{data.source}: the tokens that are read are of {n} groups, fewer than reading.folds = {reading.folds}: give more"
             " data or fewer folds"
         )
+    splits = splits_of(group, reading, seed)
     kept: dict[bool, dict[str, np.ndarray]] = {False: {}, True: {}}
     variables, left_out = {}, []
     for name, variable in data.variables.items():
         filled = enough if variable.is_number else well_filled
         x, found, said = filled(name, variable, labels[name][drawn], group, reading.folds)
         left_out += said
-        if found is not None:
+        if found is not None and (why := unseen(name, x, found, splits)):
+            left_out.append(f"{why}: groups that have it are too few, so the variable is left out")
+        elif found is not None:
             kept[variable.is_number][name], variables[name] = x, found
     if not variables:
         raise InputError(f"{data.source}: no variable has two values that can be told apart: {'; '.join(left_out)}")
@@ -109,6 +123,18 @@ def enough(
         why = f"{there.sum()} of the tokens that are read, of {len(n)} groups, have it, with {len(np.unique(x[there]))} values"
         return x, None, [f"{name}: {why}: too few, so the variable is left out"]
     return x, variable, []
+
+
+def unseen(name: str, x: Real[np.ndarray, " B"], variable: Variable, splits: Splits) -> str:
+    """Which fit of some folds has nothing to tell apart; "" where each sees two values."""
+    which = np.where(known(x), number(x)[1], NONE) if variable.is_number else x
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            check_fits(name, which, len(variable.values), splits)
+        except InputError as error:
+            return str(error).removeprefix("probe: ")
+    return ""
 
 
 def position_bins(positions: Int[np.ndarray, " B"], n: int) -> tuple[Int[np.ndarray, " B"], tuple[str, ...]]:

@@ -35,8 +35,8 @@ from interp_jax.experiments.probing.config import Config
 from interp_jax.experiments.probing.erasing import Asked, Erased, can_erase, counts, erase, scrub, windows_of_use
 from interp_jax.experiments.probing.examples import labelled
 from interp_jax.experiments.probing.models import PUBLISHED, UNTRAINED, activations, models_of, places_of
-from interp_jax.experiments.probing.reading import CONTROLS, Tallies, fold_of_group, read, splits_of
-from interp_jax.experiments.probing.rows import rows_of
+from interp_jax.experiments.probing.reading import CONTROLS, Tallies, fold_of_group, read
+from interp_jax.experiments.probing.rows import rows_of, splits_of
 from interp_jax.experiments.probing.tallies import balanced_accuracy
 from interp_jax.experiments.subjects.model import load_params, subject_of
 from interp_jax.models.transformer import Params
@@ -70,7 +70,7 @@ def experiment(config: Config) -> Experiment:
 def analyse(asked: Asked, seed: int) -> dict[str, np.ndarray]:
     """All that is read and erased."""
     reading, rows = asked.config.reading, asked.rows
-    splits = splits_of(rows, reading)
+    splits = splits_of(rows.group, reading, seed)
     few = splits._replace(fold=splits.fold[: reading.draws])
     found: dict[int, Tallies] = {}
     along: dict[int, Erased] = {}

@@ -106,7 +106,7 @@ def scrubbers(
 
     def fit(moments: Moments) -> Eraser:
         own = least_change(moments, SHRINKAGE)
-        drawn.append(random_like(own, seed + len(drawn), draws, shrunk(moments, SHRINKAGE)))
+        drawn.append(random_like(own, (seed, len(drawn)), draws, shrunk(moments, SHRINKAGE)))
         return own
 
     own = scrubbed(stream_of(cfg), params, site, lambda: windows, fit, min(windows[0].targets.shape[-1], cfg.d_model))
