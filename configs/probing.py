@@ -22,7 +22,7 @@ from interp_jax.experiments.config import compose, variant
 
 TINY: dict[str, Any] = {
     "data.windows": 48, "reading.rows": 512, "reading.models": 2, "reading.draws": 1, "reading.folds": 3, "reading.bins": 2,
-    "reading.shrinkages": (1e-2,), "use.windows": 6, "use.draws": 2, "use.scrubbed": 16,
+    "reading.shrinkages": (1e-2,), "use.windows": 6, "use.draws": 4, "use.scrubbed": 16,
 }  # fmt: skip
 VARIANTS = {"": {}, "tiny": TINY}
 

@@ -9,7 +9,7 @@ from interp_jax import taps
 from interp_jax.errors import InputError
 from interp_jax.probes.erasure.eraser import Eraser, interchanged, stacked
 from interp_jax.probes.erasure.linear import projection, random_like
-from interp_jax.probes.reliance import Measured, measured, reliance, relied_on
+from interp_jax.probes.reliance import Measured, measured, outlier_p, over_both, reliance, relied_on
 
 D, B, L = 24, 40, 3
 RNG = np.random.default_rng(0)
@@ -88,6 +88,34 @@ def test_intervals_cover_over_2000_seeds():
         of_effects += got.effect.low[0] <= 0.8 <= got.effect.high[0]
     for count in (hits, of_effects):
         assert scipy.stats.binomtest(count, n_seeds, 0.95).pvalue > 1e-3, count / n_seeds
+
+
+@pytest.mark.parametrize("draws", [2, 3, 10])
+def test_intervals_of_few_draws_cover_too(draws):
+    """At least as often as they say, where most of the variance is of draws and where least is."""
+    rng, n_seeds = np.random.default_rng(3), 2000
+    for spread in (0.1, 0.6, 2.0):
+        example = rng.normal(size=(n_seeds, 30))
+        effect = 0.8 + example + rng.normal(size=(n_seeds, 30))
+        control = 0.5 + spread * rng.normal(size=(draws, n_seeds, 1)) + 0.5 * example
+        control = control + 0.5 * rng.normal(size=(draws, n_seeds, 30))
+        got = over_both(effect - control.mean(0), control.mean(-1), 0.95)
+        hits = int(((got.low <= 0.3) & (0.3 <= got.high)).sum())
+        assert scipy.stats.binomtest(hits, n_seeds, 0.95, "less").pvalue > 1e-3, (spread, hits / n_seeds)
+
+
+@pytest.mark.parametrize("draws", [3, 10])
+def test_a_subspace_like_any_other_is_no_outlier_more_often_than_it_is_said(draws):
+    """Its interval is about itself: that it lies above 0 is no sign of use, where directions differ in what they cost."""
+    rng, n_seeds = np.random.default_rng(4), 4000
+    cost = rng.normal(size=(1 + draws, n_seeds, 1)) + 0.7 * rng.normal(size=(1 + draws, n_seeds, 30))
+    examples, of_draws = cost[0] - cost[1:].mean(0), cost[1:].mean(-1)
+    called = outlier_p(examples, of_draws) <= 0.05
+    assert scipy.stats.binomtest(int(called.sum()), n_seeds, 0.05, "greater").pvalue > 1e-3, called.mean()
+    assert called.mean() > 0.03
+    assert (over_both(examples, of_draws, 0.9).low > 0).mean() > 0.1
+    far = outlier_p(examples + 40, of_draws)
+    assert np.median(far) < 1e-3 and np.allclose(outlier_p(-examples, of_draws), 1 - outlier_p(examples, of_draws))
 
 
 def test_p_is_uniform_where_the_subspace_is_random_itself():

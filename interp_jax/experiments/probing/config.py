@@ -96,7 +96,7 @@ class Use:
     """
 
     windows: int = 24
-    draws: int = 3
+    draws: int = 10
     scrubbed: int = 64
 
     def check(self) -> None:

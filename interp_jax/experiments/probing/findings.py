@@ -6,8 +6,8 @@
     selective         labels - control task, at that place: what is not a probe's own memory for tokens
     used              loss by its erasure - loss by erasing as many random directions, at that place
 
-The first four have the p of a test: see `claims.py`. Reliance is no score of probes that are fitted by folds: its interval,
-over groups and draws, is to lie above 0.
+Each has the p of a test: see `claims.py`. Whether a variable is used is looked at in up to three ways, and one of them is to
+hold with a p that is so much smaller.
 """
 
 import json
@@ -23,8 +23,9 @@ from interp_jax.experiments.probing.models import UNTRAINED
 from interp_jax.experiments.probing.reading import CONTROLS
 from interp_jax.experiments.probing.tallies import Score, at, balanced_accuracy, difference, mean_of
 from interp_jax.probes.controls import DIRECTION, SHUFFLED, TRUE, TYPES
-from interp_jax.probes.reliance import over_both
+from interp_jax.probes.reliance import outlier_p, over_both
 
+LEVEL_OF_INTERVALS = 0.95
 ALL, TURNS = 0, 1  # which predicted tokens: every one, and those at which the variable changes
 
 
@@ -105,9 +106,9 @@ class Finding(NamedTuple):
     above_token: Claim
     learned: Claim
     selectivity: Claim | None
-    used: Score | None
-    used_at_turns: Score | None
-    scrubbed: Score | None
+    used: Claim | None
+    used_at_turns: Claim | None
+    scrubbed: Claim | None
 
 
 def view_of(group: GroupResult, member: int = 0) -> View:
@@ -169,7 +170,7 @@ def twin_of(view: View, v: int) -> Score:
     return at(of, int(of.mean.argmax()))
 
 
-def reliance(view: View, s: int, v: int, which: int) -> Score | None:
+def reliance(view: View, s: int, v: int, which: int) -> Claim | None:
     """What the loss rises by with a variable above random directions, at a place; None where it was not measured."""
     if "use.place" not in view.seen:
         return None
@@ -177,33 +178,32 @@ def reliance(view: View, s: int, v: int, which: int) -> Score | None:
     return above_random(view.seen["use.sums"][u, :, which], view.seen["use.counts"][v, which])
 
 
-def reliance_of_all(view: View, v: int, which: int) -> Score | None:
+def reliance_of_all(view: View, v: int, which: int) -> Claim | None:
     """What the loss rises by with a variable scrubbed from all layers, above random directions."""
     if "use.scrubbed" not in view.seen:
         return None
     return above_random(view.seen["use.scrubbed"][v, :, which], view.seen["use.counts"][v, which])
 
 
-def reliance_along(view: View, v: int, which: int) -> Score | None:
+def reliance_along(view: View, v: int, which: int) -> Claim | None:
     """The same of every trained model, at the place where the last is read best."""
     if "use.along" not in view.seen:
         return None
     return above_random(view.seen["use.along"][:, v, :, which], view.seen["use.counts"][v, which])
 
 
-def above_random(sums: np.ndarray, counts: np.ndarray) -> Score | None:
-    """[… 1+R G] as the effect less that of the control, which varies with groups and with the draws; None of no tokens."""
+def above_random(sums: np.ndarray, counts: np.ndarray) -> Claim | None:
+    """[… 1+R G] as the effect less that of the control, which varies with groups and with the draws; None of no tokens.
+
+    Its p is that of one more random subspace that costs as much.
+    """
     if not counts.sum():
         return None
     excess = mean_of(sums[..., 0, :] - sums[..., 1:, :].mean(-2), counts).of_group
     draws = sums[..., 1:, :].sum(-1) / counts.sum()
     cells, n_groups = excess.shape[:-1], excess.shape[-1]
     if n_groups < 2:
-        return mean_of(excess, np.ones(1))
-    found = over_both(excess.reshape(-1, n_groups), draws.reshape(-1, draws.shape[-1]).T, 0.95)
-    return Score(*(part.reshape(cells) for part in found), excess)
-
-
-def lies_above_0(score: Score | None) -> bool:
-    """Whether its interval does."""
-    return score is not None and float(score.low) > 0
+        return Claim(mean_of(excess, np.ones(1)), np.ones(cells))
+    by_group, by_draw = excess.reshape(-1, n_groups), draws.reshape(-1, draws.shape[-1]).T
+    score = Score(*(part.reshape(cells) for part in over_both(by_group, by_draw, LEVEL_OF_INTERVALS)), excess)
+    return Claim(score, outlier_p(by_group, by_draw).reshape(cells))

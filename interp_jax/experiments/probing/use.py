@@ -8,8 +8,8 @@
     scrubbed    the same with an edit at every layer, each for what the earlier ones leave (`probes/scrubbing.py`); its control
                 takes as many random directions of every layer
 
-("amnesic probing": Elazar, Ravfogel, Jacovi and Goldberg 2021). A reliance whose interval lies above 0 says that the model
-loses more with the variable than with other directions; it need not say that it reads this very code.
+("amnesic probing": Elazar, Ravfogel, Jacovi and Goldberg 2021). A reliance whose p is small says that the model loses more
+with the variable than it would with other directions; it need not say that it reads this very code.
 """
 
 from functools import lru_cache
