@@ -1,6 +1,7 @@
 """The engine against loops by hand in NumPy: fits of every split, choices of nested ones, controls, weights, devices."""
 
 import itertools
+import warnings
 from functools import partial
 from typing import NamedTuple
 
@@ -55,6 +56,41 @@ def by_hand(x, y, fold, penalty, n_folds=3):
         measures.append(r2(z[fold == f], y[fold == f]))
     sizes = np.bincount(fold)[:n_folds]
     return np.average(measures[:-1], weights=sizes), measures[-1], scores
+
+
+def test_controls_that_are_not_there_are_warned_of_unless_that_is_said():
+    run = lambda **more: everywhere(
+        ridge.PROBE,
+        Examples(X[0, 0], Y[0], **more.pop("given", {})),
+        cross_validation(B, 3),
+        ridge.Hypers(1.0),
+        **more,
+    )
+    with pytest.warns(UserWarning, match=r"no control 'types' \(give `types`, .* and 'untrained' \(give `untrained`"):
+        run()
+    with pytest.warns(
+        UserWarning, match=r"no control 'untrained' .*; without=\('untrained',\) says that this is meant"
+    ):
+        run(given={"types": TYPES})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        got = run(without=("types", "untrained"))
+    assert got.axes["control"] == ("true", "shuffled", "direction")
+    with pytest.raises(InputError, match="without = 'shuffled', a control that is always there"):
+        run(without=("shuffled",))
+
+
+def test_a_sweep_is_one_program_and_further_sweeps_compile_none(compilations):
+    """Other activations, labels, folds, penalties and seeds of the same shapes are data."""
+    options = {"axes": AXES, "without": ("untrained",)}
+    with compilations() as names:
+        for n in range(3):
+            examples = Examples(X + n, Y[:, ::-1].copy() if n else Y, types=TYPES)
+            splits = cross_validation(B, 3, seeds=2, seed=n)
+            everywhere(ridge.PROBE, examples, splits, ridge.Hypers(PENALTIES * (n + 1)), seed=n, **options)
+            if not n:
+                first = len(names)
+    assert names.count("on_device") == 1 and len(names) == first, names[first:]
 
 
 def test_names_and_shapes(plain):

@@ -27,6 +27,7 @@ from interp_jax.probes import (
     structural,
     variational_code,
 )
+from interp_jax.probes.controls import UNTRAINED
 from interp_jax.probes.everywhere import Examples, everywhere
 from interp_jax.probes.reliance import relied_on
 from interp_jax.probes.splits import cross_validation
@@ -186,8 +187,8 @@ def of_types(keys: Key[Array, "2"], n_types: int = 200, draws: int = 4) -> Figur
     data = planted.typed(keys, 10 * n_types, d, n_types)
     examples = Examples(data.x, np.asarray(data.y)[None], types=np.asarray(data.types))
     splits = cross_validation(len(data.x), 2, seeds=draws)
-    line = everywhere(logistic.PROBE, examples, splits, logistic.Hypers(1.0))
-    net = everywhere(MEMORY, examples, splits, mlp.Hypers(0.1))
+    line = everywhere(logistic.PROBE, examples, splits, logistic.Hypers(1.0), without=(UNTRAINED,))
+    net = everywhere(MEMORY, examples, splits, mlp.Hypers(0.1), without=(UNTRAINED,))
     h = (d + 1) / n_types
     mean = lambda found: float(found.mean())
     return {

@@ -131,9 +131,9 @@ def map_blocks(view: View) -> list[Block]:
         f"{name} ({view.chance(v):.2g}{'' if view.is_class(v) else ', R²'})" for v, name in enumerate(view.variables)
     ]
     panels = [view.by_bin.mean[:, v] for v in range(len(view.variables))]
-    figure = model_plots.matrix_grid(
-        panels, titles, view.about["bins"], view.places, plots.Axes("position in the window", ""), ACCURACY, (0.0, 1.0)
-    )
+    hover = [told(at(view.by_bin, slice(None), v)) for v in range(len(view.variables))]
+    axes, bins = plots.Axes("position in the window", ""), view.about["bins"]
+    figure = model_plots.matrix_grid(panels, titles, bins, view.places, axes, ACCURACY, (0.0, 1.0), hover)
     caption = (
         "The model: layer by position, one probe for all positions. In brackets what a constant has. Half intervals are"
         f" {describe(view.by_bin)}."
@@ -153,14 +153,19 @@ def score_map(score: Score, view: View) -> go.Figure:
     text = [
         [f"{short(a)}±{short(h)}" for a, h in zip(*row, strict=True)] for row in zip(score.mean.T, half.T, strict=True)
     ]
-    hover = [
-        [f"{a:.3f}\n95%: {lo:.3f} to {hi:.3f}" for a, lo, hi in zip(*row, strict=True)]
-        for row in zip(score.mean.T, score.low.T, score.high.T, strict=True)
-    ]
+    hover = told(Score(*(part.swapaxes(0, 1) for part in score)))
     columns = [name.replace("embeddings", "embed").replace("layer ", "L") for name in view.places]
     return token_plots.token_grid(
         text, score.mean.T, columns, view.variables, plots.Axes("place", ""), ACCURACY, hover
     )
+
+
+def told(score: Score) -> list[list[str]]:
+    """Each cell with its interval, to be pointed at."""
+    return [
+        [f"{a:.3f}\n95%: {lo:.3f} to {hi:.3f}" for a, lo, hi in zip(*row, strict=True)]
+        for row in zip(score.mean, score.low, score.high, strict=True)
+    ]
 
 
 def short(x: float) -> str:

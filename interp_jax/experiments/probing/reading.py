@@ -20,7 +20,7 @@ from interp_jax.experiments.probing.config import Reading
 from interp_jax.experiments.probing.models import Place
 from interp_jax.experiments.probing.rows import Rows
 from interp_jax.probes import lda, ridge
-from interp_jax.probes.controls import DIRECTION, SHUFFLED, TRUE, TYPES
+from interp_jax.probes.controls import DIRECTION, SHUFFLED, TRUE, TYPES, UNTRAINED
 from interp_jax.probes.everywhere import Examples, everywhere
 from interp_jax.probes.result import Probed
 from interp_jax.probes.splits import Splits
@@ -59,7 +59,12 @@ def read(
     alive = np.asarray((x.max(1) > x.min(1)).any(-1))
     x = x if alive.all() else x[alive]
     axes = {"place": [place.name for place, there in zip(places, alive, strict=True) if there]}
-    options = {"axes": axes, "seed": seed, "devices": jax.devices()[:1]}
+    options = {
+        "axes": axes,
+        "seed": seed,
+        "devices": jax.devices()[:1],
+        "without": (UNTRAINED,),
+    }  # the twin is a model of its own
     shared = {"types": rows.token, "groups": rows.group}
     shares, names, found = np.array(sorted(reading.shrinkages, reverse=True)), list(rows.variables), []
     if len(rows.labels):  # of equal regularisations the strongest is taken
