@@ -4,8 +4,8 @@
     scores = predict(params, x)                [B] (or [B C]): what `target` measures against y
 
 `hypers` is a NamedTuple of traced scalars; what is static is a keyword argument, bound by `functools.partial`. Folds, balanced
-classes, bootstraps (`resampling.py`) and controls are all a w or a y, so `engine.py` batches any probe over them. `fit` must take
-any D >= 1: one control has a single column. An iterative fit says how it ended in a field `convergence` of its params.
+classes, bootstraps (`resampling.py`) and controls are all a w or a y, so `engine.py` batches any probe over them. `fit` must
+take any D >= 1: one control has a single column. An iterative fit says how it ended in a field `convergence` of its params.
 
 A probe that asks of the data only its first two moments has `from_moments(moments, hypers) -> params` too: then the engine adds
 up the moments of folds once for all targets and hypers, and `fit` is `from_moments` of the moments of (x, y, w). An iterative

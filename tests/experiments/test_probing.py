@@ -1,5 +1,6 @@
 """Probing a model: tallies by hand, planted variables, controls that must fail, words that follow the numbers, bad input."""
 
+import dataclasses
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from interp_jax.errors import InputError
 from interp_jax.experiments.config import CONFIGS, load_file
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.job import run_job
-from interp_jax.experiments.probing import blocks, examples, models, runs, use, words
+from interp_jax.experiments.probing import blocks, erasing, examples, models, runs, use, words
 from interp_jax.experiments.probing.claims import Claim, one_survives, survives
 from interp_jax.experiments.probing.config import Config, Data, Reading, Use
 from interp_jax.experiments.probing.findings import above_random, finding, view_of
@@ -161,7 +162,7 @@ def planted():
     )
     x = np.stack([embedding + 1e-3 * rng.normal(size=embedding.shape), there]).astype(np.float32)
     places = [Place("a", 0, "first"), Place("a", 1, "second")]
-    return rows, read(jnp.asarray(x), rows, places, READING, splits_of(rows.group, READING, 0), 0)
+    return rows, read(list(jnp.asarray(x)), rows, places, READING, splits_of(rows.group, READING, 0), 0)
 
 
 def test_what_is_planted_is_read_where_it_is_and_controls_are_not(planted):
@@ -216,7 +217,7 @@ def test_numbers_are_read_beside_classes_and_what_is_told_of_them_is_their_r2():
     np.testing.assert_array_equal(rows.of("free"), data.labels["free"].ravel())
     places = [Place("a", 0, "first"), Place("a", 1, "second")]
     both = jnp.asarray(np.stack([x, 7 * x + 5]), jnp.float32)
-    found = read(both, rows, places, READING, splits_of(rows.group, READING, 0), 0)
+    found = read(list(both), rows, places, READING, splits_of(rows.group, READING, 0), 0)
     score = balanced_accuracy(found.hits.sum((0, -2)), found.totals.sum((0, -2)))
     assert score.mean[0, 3, 0] == pytest.approx(1 - 1 / number.var(), abs=0.03) and score.low[0, 3, 0] > 0.8
     assert abs(score.mean[0, 4, 0]) < 0.06 and (np.abs(score.mean[:, 3, CONTROLS.index(SHUFFLED)]) < 0.06).all()
@@ -228,6 +229,29 @@ def test_numbers_are_read_beside_classes_and_what_is_told_of_them_is_their_r2():
     assert (found.totals[:, :, 3:, :, :, :, 1:] == 0).all()
     constant = with_constants(Tallies(*(part[:, 1:] for part in found)), np.array([False, True]), np.arange(5) > 2)
     assert (constant.hits[:, 0, 3:] == 0).all() and (constant.hits[:, 0, :3, ..., 0] > 0).any()
+
+
+def test_places_of_other_widths_are_read_beside_the_embeddings(planted):
+    """Each width is a program of its own; their order is that of the places. Sites with heads have them side by side."""
+    rows, _ = planted
+    rng = np.random.default_rng(9)
+    narrow, wide = (jnp.float32(rng.normal(size=(len(rows.index), width))) for width in (4, 20))
+    there = wide.at[:, 0].add(8 * (rows.labels[1] - 0.5))
+    splits, places = splits_of(rows.group, READING, 0), [Place("a", n, f"{n}") for n in range(4)]
+    got = read((wide, narrow, there, narrow + 1), rows, places, READING, splits, 0)
+    accuracy = balanced_accuracy(got.hits.sum((0, -2)), got.totals.sum((0, -2))).mean[:, 1, CONTROLS.index(TRUE)]
+    assert accuracy[2] > 0.95 and (np.abs(accuracy[[0, 1, 3]] - 0.5) < 0.08).all()
+    alone = read((narrow,), rows, places[1:2], READING, splits, 0)
+    np.testing.assert_array_equal(got.hits[:, 1], alone.hits[:, 0])
+    cfg = TransformerConfig(n_layers=2, d_model=16, n_heads=2, d_head=4, d_mlp=24, d_vocab=11, n_context=9)
+    config = Config(reading=Reading(sites=("blocks.mlp.post", "blocks.attn.q")))
+    places = models.places_of(config, Subject("a model", cfg, None))
+    params, tokens = transformer.init(jax.random.key(0), cfg), np.random.default_rng(0).integers(0, 11, (2, 3, 9))
+    index = np.array([0, 10, 53])
+    x = models.activations(params, jnp.asarray(tokens), jnp.arange(9) + 0 * tokens, jnp.asarray(index), cfg, places)
+    assert [one.shape for one in x] == [(3, 16), (3, 24), (3, 8), (3, 24), (3, 8)]
+    _, acts = taps.record(lambda p, t: transformer.stream(p, t, cfg), ["blocks.attn.q"])(params, tokens.reshape(6, 9))
+    np.testing.assert_allclose(x[4], acts["blocks.attn.q"][1].reshape(54, 8)[index], atol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------- use
@@ -300,6 +324,33 @@ def circuit(tmp_path_factory):
     (place,) = finished_members(report.parent).values()
     seen = {name: value[0] for name, value in place.directory.observations()[1].items()}
     return report.read_text(), seen
+
+
+def test_padding_on_the_right_does_not_count(monkeypatch):
+    """Losses under edits are summed over the same tokens as those of each window alone, without its padding."""
+    data = annotated(np.random.default_rng(0))
+    lengths = np.random.default_rng(1).integers(3, 9, 60)
+    positions = np.where(np.arange(8) < lengths[:, None], np.arange(8), -1).astype(np.int32)
+    labels = {name: np.where(positions >= 0, x, -1) for name, x in data.labels.items()}
+    data = data._replace(positions=positions, labels=labels)
+    cfg = dataclasses.replace(CFG, n_layers=1)
+    config = Config(reading=READING, use=Use(windows=60, draws=2))
+    rows, params = rows_of(data, READING, 0), transformer.init(jax.random.key(0), cfg)
+    subject = Subject("a model", cfg, None)
+    asked = erasing.Asked(config, subject, data, rows, models.places_of(config, subject))
+    assert erasing.can_erase(asked)
+    assert not erasing.can_erase(asked._replace(data=data._replace(positions=positions[:, ::-1])))
+    assert erasing.counts(asked)[0, 0].sum() == (lengths - 1).sum()
+    x = runs.harvest(params, asked)
+    found = erasing.erase(params, x, asked, [(1, 1)], 0)
+    eraser = use.erasers(x[1], rows.of("free"), 2, 2, 0).each
+    want = 0.0
+    for row, n in zip(data.tokens[data.group == 3], lengths[data.group == 3], strict=True):
+        one, edited = use.token_losses_under(
+            params, jnp.asarray(row[None, :n]), "blocks.resid_post", np.zeros(1, int), [eraser], cfg
+        )
+        want = want + (edited - one)[:, 0].sum((-2, -1))
+    np.testing.assert_allclose(found.sums[0, :, 0, 3], want, atol=1e-4)
 
 
 @pytest.mark.slow
@@ -446,7 +497,7 @@ def equals():
     places = [Place("a", i, f"{i}") for i in range(3)]
     yes_no = {f"v{v}": Variable(("no", "yes"), "") for v in range(n)}
     about = {
-        "title": "m", "places": ["embeddings", "layer 0", "layer 1"], "tokens": 30, "width": 8, "windows_of_use": 0,
+        "title": "m", "places": ["embeddings", "layer 0", "layer 1"], "bins": ["0"], "tokens": 30, "width": 8, "windows_of_use": 0,
         "variables": {name: [["no", "yes"], ""] for name in yes_no},
     }  # fmt: skip
     for _ in range(4):
@@ -470,7 +521,7 @@ def equals():
             of_document, embedding = rng.normal(size=(3, 40, 8))[:, document], rng.normal(size=(30, 8))[kind]
             x = of_document + embedding + rng.normal(size=(3, 240, 8))
             x[1:, :, :N_THERE] += 1.5 * (2 * labels[:N_THERE].T - 1)
-            tallies[model] = read(jnp.asarray(x, jnp.float32), rows, places, reading, splits, 0)
+            tallies[model] = read(list(jnp.asarray(x, jnp.float32)), rows, places, reading, splits, 0)
         seen = runs.kept(list(tallies.values()), fold_of_group(rows, splits)[:2])
         seen |= {
             "steps": np.array(list(tallies)),
@@ -566,6 +617,77 @@ def test_source_code_stands_behind_what_the_tokenizer_puts_before(monkeypatch):
     assert only.tokens.shape == (5, 17) and list(only.labels) == ["in string"]
 
 
+def test_tasks_and_templates_are_asked_of_any_model_that_can_read_them():
+    data = examples.labelled(Config(data=Data(task="induction", windows=40, length=12)), subject_of(Model()))
+    assert len(data.tokens) == 40 and list(data.variables) == ["clean at A", "clean at B", "clean at END"]
+    assert rows_of(data, READING, 0).variables["clean at A"].values == ("no", "yes")
+    sequences = examples.labelled(Config(data=Data(task="sequences", windows=5)), reader())
+    assert "token before" in sequences.variables and sequences.tokens.shape == (5, 32)
+    with pytest.raises(InputError, match="template 'ioi' is text: give a tokenizer"):
+        examples.labelled(Config(data=Data(task="ioi")), subject_of(Model()))
+
+
+def test_what_folds_share_and_what_could_not_be_aligned_is_counted(monkeypatch):
+    from interp_jax.data.text_io import Document
+
+    text = "".join(f"def f{i}(a):\n    return (a, 'b')  # {i}\n" for i in range(40))
+    documents = [Document("a.py", text), Document("b.py", text), Document("c.py", "x = (")]
+    monkeypatch.setattr(examples, "held_out_documents", lambda cfg: documents)
+    with pytest.warns(UserWarning) as said:
+        data = examples.labelled(Config(data=Data(windows=1000)), reader())
+    told = [str(one.message) for one in said]
+    n = len(data.tokens)
+    assert "Python's standard library: 1 documents are left out, such as c.py, line" in told[0]
+    assert (
+        f"{n} of {n} windows stand in several groups word for word, so folds share them, such as one of a.py"
+        in told[1]
+    )
+
+
+def test_lines_of_another_distribution_stand_by_themselves(tmp_path):
+    """What is read inside is the other way round elsewhere: fits do not see that, and its score is below a guess."""
+    rng = np.random.default_rng(0)
+    line = lambda i: {"text": f"def f(a): return {i}", "span": "f", "label": "ab"[i % 2]}
+    split = lambda i: {"split": "elsewhere"} if i >= 160 else {}
+    lines = [line(i) | split(i) | {"group": f"g{i // 4}"} for i in range(200)]
+    path = tmp_path / "x.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    data = examples.labelled(Config(data=Data(path=str(path))), reader())
+    rows = rows_of(data, READING, 0)
+    assert rows.elsewhere.sum() == 40 and rows.bins[-1] == "elsewhere" and rows.n_bins == len(rows.bins) - 1
+    splits = splits_of(rows.group, READING, 0, rows.elsewhere)
+    sign = np.where(rows.elsewhere, -1, 1) * (2 * rows.labels[0] - 1)
+    x = rng.normal(size=(2, 200, 4)) + np.stack([np.zeros(200), 2 * sign])[:, :, None]
+    tallies = {
+        m: read(list(jnp.float32(x)), rows, [Place("a", n, f"{n}") for n in (0, 1)], READING, splits, 0)
+        for m in (-1, 5)
+    }
+    seen = runs.kept(list(tallies.values()), fold_of_group(rows, splits)[:2], rows.n_bins)
+    about = json.loads(str(next(iter(made_up(LEARNED).observations.values()))["about"][0]))
+    about |= {"bins": rows.bins[: rows.n_bins], "variables": {"label": [["a", "b"], ""]}, "rows": 200, "groups": 50}
+    seen |= {
+        "steps": np.array([-1, 5]),
+        "best": runs.best_places(tallies[5], rows.n_bins),
+        "about": np.array(json.dumps(about)),
+    }
+    observed = {1: {name: value[None] for name, value in seen.items()}}
+    view = view_of(GroupResult(stack([Config()]), ("a",), np.array([-1]), observed, {}, np.array([]), (), [1.0]))
+    found = finding(view, 0)
+    assert float(found.accuracy.mean) > 0.9 and float(found.elsewhere.mean) < 0.1
+    assert len(found.accuracy.of_group) == 40 and len(found.elsewhere.of_group) == 10
+    tables = [block.table for block in blocks.claim_blocks(view) if hasattr(block, "table")]
+    assert tables[0].columns[-1] == "elsewhere"
+    lines[170]["group"] = "g0"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(
+        InputError, match='line 171: has "split": "elsewhere", and .*line 1, of the same group, has none'
+    ):
+        examples.labelled(Config(data=Data(path=str(path))), reader())
+    path.write_text(json.dumps(lines[0] | {"split": "there"}))
+    with pytest.raises(InputError, match="split is \"there\", and must be 'elsewhere', or left out"):
+        examples.labelled(Config(data=Data(path=str(path))), reader())
+
+
 def test_what_cannot_be_is_named(tmp_path):
     for message, changes in {
         "steps = 2: nothing is trained": {"steps": 2},
@@ -577,6 +699,8 @@ def test_what_cannot_be_is_named(tmp_path):
         "reading.shrinkages = .*: must be 1 to 64 numbers above 0, at most 1": {"reading": Reading(shrinkages=(0.0,))},
         "reading.sites = .*: must be names of sites": {"reading": Reading(sites=())},
         "use.windows = 24 and use.draws = 1: must be at least 2": {"use": Use(draws=1)},
+        "data.task = 'iou': did you mean 'ioi'": {"data": Data(task="iou")},
+        "data.path = 'x' and data.task = 'ioi': give one": {"data": Data(task="ioi", path="x")},
         "use.scrubbed = 1: must be at least 2, or 0": {"use": Use(scrubbed=1)},
     }.items():
         with pytest.raises(InputError, match=message):
@@ -586,8 +710,6 @@ def test_what_cannot_be_is_named(tmp_path):
         InputError, match="'blocks.resid_pst' is not a site of vectors .* did you mean 'blocks.resid_post'"
     ):
         models.places_of(Config(reading=Reading(sites=("blocks.resid_pst",))), subject)
-    with pytest.raises(InputError, match="'blocks.attn.q' is 32 wide and the stream 128"):
-        models.places_of(Config(reading=Reading(sites=("blocks.attn.q",))), reader(n_heads=2))
     with pytest.raises(InputError, match="texts need a tokenizer, and its tokens are letters"):
         examples.labelled(Config(data=Data(path=str(tmp_path / "x.jsonl"))), subject)
     with pytest.raises(InputError, match="random segments that repeat has no variable 'depth'"):

@@ -17,7 +17,7 @@ from interp_jax.results.tables import Table
 
 LEVELS = (
     "variable", "read at", "score", "constant", "shuffled", "token alone", "untrained twin", "control task",
-    "one direction",
+    "one direction", "elsewhere",
 )  # fmt: skip
 CLAIMS = (
     "variable", "above shuffled", "above the token", "above the twin", "selectivity", "reliance, nats", "verdict",
@@ -65,6 +65,7 @@ def claim_blocks(view: View) -> list[Block]:
             cell(f.twin),
             cell(f.types),
             cell(f.direction),
+            cell(f.elsewhere),
         )
         for f in found
     ]
@@ -76,6 +77,7 @@ def claim_blocks(view: View) -> list[Block]:
         )
         for f in found
     ]
+    n_levels = len(LEVELS) - all(f.elsewhere is None for f in found)
     return [
         Section(
             "What survives its controls",
@@ -92,8 +94,8 @@ def claim_blocks(view: View) -> list[Block]:
         ),
         TableBlock(
             Table(
-                LEVELS,
-                levels,
+                LEVELS[:n_levels],
+                [row[:n_levels] for row in levels],
                 "Scores at the place where the model is read best, of the variable and of its controls.",
             )
         ),

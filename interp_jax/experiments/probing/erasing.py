@@ -4,6 +4,7 @@ Losses are those of windows spread over all, summed by group over the tokens tha
 variable changes. See `use.py`.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -17,7 +18,10 @@ from interp_jax.experiments.probing.models import Place
 from interp_jax.experiments.probing.rows import Rows
 from interp_jax.experiments.probing.use import erasers, scrubbers, targets_of, token_losses_under
 from interp_jax.experiments.subjects.model import Subject
+from interp_jax.models.sites import sites
 from interp_jax.models.transformer import Params
+
+ALL, TURNS = 0, 1  # which predicted tokens: every one, and those at which the variable changes
 
 
 class Asked(NamedTuple):
@@ -41,9 +45,12 @@ class Erased(NamedTuple):
 
 
 def can_erase(asked: Asked) -> bool:
-    """Whether the model predicts the next token, of windows without padding, from what is read."""
+    """Whether the model predicts the next token from what is read, one vector, and padding, on the right, changes nothing."""
     causal = asked.subject.cfg.causal and asked.subject.cfg.head != "none"
-    return causal and len(asked.data.positions) == 1 and len(asked.config.reading.sites) == 1
+    padded, column = asked.data.positions, np.arange(asked.data.tokens.shape[1])
+    vector = {site.name for site in sites(asked.subject.cfg) if len(site.shape.split()) == 3}
+    one = len(asked.config.reading.sites) == 1 and asked.config.reading.sites[0] in vector
+    return causal and one and bool(((padded == column) | (padded < 0)).all())
 
 
 def windows_of_use(asked: Asked) -> Int[np.ndarray, " U"]:
@@ -58,12 +65,13 @@ def spread(asked: Asked, count: int) -> Int[np.ndarray, " U"]:
 
 
 def masks(asked: Asked) -> Float[np.ndarray, "V 2 W _"]:
-    """Which predicted tokens count: all, and those that change the variable."""
+    """Which predicted tokens count: all but padding, and of these those that change the variable."""
     at, found = windows_of_use(asked), []
+    there = np.broadcast_to(asked.data.positions, asked.data.tokens.shape)[at, 1:] >= 0
     for name in asked.rows.variables:
         label = asked.data.labels[name][at]
         now, then = label[:, :-1], label[:, 1:]
-        found.append(np.stack([np.ones(now.shape), known(now) & known(then) & (now != then)]))
+        found.append(np.stack([there, there & known(now) & known(then) & (now != then)]))
     return np.stack(found).astype(np.float64)
 
 
@@ -78,7 +86,9 @@ def counts(asked: Asked) -> Float[np.ndarray, "V 2 G"]:
     return by_group(masks(asked).sum(-1), asked)
 
 
-def erase(params: Params, x: Float[Array, "S B D"], asked: Asked, pairs: list[tuple[int, int]], seed: int) -> Erased:
+def erase(
+    params: Params, x: Sequence[Float[Array, "B _"]], asked: Asked, pairs: list[tuple[int, int]], seed: int
+) -> Erased:
     """Erases variables at places, one at a time, and as many random directions."""
     sizes = [len(v.values) for v in asked.rows.variables.values()]
     names, draws = list(asked.rows.variables), asked.config.use.draws
@@ -87,9 +97,11 @@ def erase(params: Params, x: Float[Array, "S B D"], asked: Asked, pairs: list[tu
     (site,) = asked.config.reading.sites
     tokens = jnp.asarray(asked.data.tokens[windows_of_use(asked)])
     clean, edited = token_losses_under(params, tokens, site, layers, [of.each for of in made], asked.subject.cfg)
-    sums = risen(edited - clean, masks(asked)[[v for _, v in pairs]], asked)
+    which = masks(asked)
+    sums = risen(edited - clean, which[[v for _, v in pairs]], asked)
     column = lambda name: [getattr(of, name) for of in made]
-    return Erased(column("rank"), column("taken"), column("taken_at_random"), sums, float(clean.mean()))
+    loss = float(np.average(clean, weights=which[0, ALL]))
+    return Erased(column("rank"), column("taken"), column("taken_at_random"), sums, loss)
 
 
 def scrub(params: Params, asked: Asked, seed: int) -> Float[np.ndarray, "V E 2 G"]:

@@ -19,6 +19,7 @@ import numpy as np
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.probing.claims import Claim, above_another, above_orders
 from interp_jax.experiments.probing.config import Config
+from interp_jax.experiments.probing.erasing import ALL, TURNS
 from interp_jax.experiments.probing.models import UNTRAINED
 from interp_jax.experiments.probing.reading import CONTROLS
 from interp_jax.experiments.probing.tallies import Score, at, balanced_accuracy, difference, mean_of
@@ -26,7 +27,6 @@ from interp_jax.probes.controls import DIRECTION, SHUFFLED, TRUE, TYPES
 from interp_jax.probes.reliance import outlier_p, over_both
 
 LEVEL_OF_INTERVALS = 0.95
-ALL, TURNS = 0, 1  # which predicted tokens: every one, and those at which the variable changes
 
 
 class View(NamedTuple):
@@ -89,6 +89,7 @@ class Finding(NamedTuple):
       above_noise, above_token, learned, selectivity: differences, each with its p.
       used, used_at_turns: reliance, in nats per token, and per token at which the variable changes.
       scrubbed: reliance where it is erased at every layer.
+      elsewhere: what is read there of examples of another distribution, by the fits to all others.
     """
 
     name: str
@@ -109,17 +110,21 @@ class Finding(NamedTuple):
     used: Claim | None
     used_at_turns: Claim | None
     scrubbed: Claim | None
+    elsewhere: Score | None
 
 
 def view_of(group: GroupResult, member: int = 0) -> View:
     """A run of a group."""
     config = jax.tree.map(lambda leaf: leaf[member].item(), group.config)
     seen = {name: value[member] for name, value in list(group.observations.values())[-1].items()}
-    hits, totals = seen["hits"], seen["totals"]
+    about = json.loads(str(seen["about"]))
+    hits, totals = (seen[name][..., : len(about["bins"]), :] for name in ("hits", "totals"))
+    there = totals.sum((0, 1, 2, 3, 5, 6)) > 0  # of groups
+    hits, totals = hits[..., there, :, :], totals[..., there, :, :]
     of_model = (hits[-1, :, :, CONTROLS.index(TRUE)], totals[-1, :, :, CONTROLS.index(TRUE)])
     return View(
         config=config,
-        about=json.loads(str(seen["about"])),
+        about=about,
         steps=seen["steps"].tolist(),
         accuracy=balanced_accuracy(hits.sum(-2), totals.sum(-2)),
         by_bin=balanced_accuracy(*(np.moveaxis(x, -2, 2) for x in of_model)),
@@ -140,8 +145,16 @@ def finding(view: View, v: int) -> Finding:
         name, values, about, view.chance(v), s, accuracy, of(SHUFFLED), types, of(DIRECTION), token, twin,
         above(SHUFFLED), Claim(difference(accuracy, token), p_above(view, v, (last, s), (last, 0))),
         above_twin(view, v, last), types and above(TYPES), reliance(view, s, v, ALL), reliance(view, s, v, TURNS),
-        reliance_of_all(view, v, ALL),
+        reliance_of_all(view, v, ALL), outside(view, s, v),
     )  # fmt: skip
+
+
+def outside(view: View, s: int, v: int) -> Score | None:
+    """What the model's place has of the tokens elsewhere, over the groups that have any."""
+    of = (view.seen[name][-1, s, v, CONTROLS.index(TRUE), :, len(view.about["bins"]) :] for name in ("hits", "totals"))
+    hits, totals = (x.sum(-2) for x in of)
+    there = totals.sum(-1) > 0
+    return balanced_accuracy(hits[there], totals[there]) if there.any() else None
 
 
 def above_twin(view: View, v: int, m: int) -> Claim:

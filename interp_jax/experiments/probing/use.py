@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int, Real
 from interp_jax.activations.moment_harvest import Labelled, one_hot
 from interp_jax.activations.moments import Moments, streamed
 from interp_jax.data.probing.variables import known
+from interp_jax.experiments.dictionaries.subject import vectors
 from interp_jax.models import transformer
 from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.probes.erasure.eraser import Eraser, ranks, stacked
@@ -109,7 +110,8 @@ def scrubbers(
         drawn.append(random_like(own, (seed, len(drawn)), draws, shrunk(moments, SHRINKAGE)))
         return own
 
-    own = scrubbed(stream_of(cfg), params, site, lambda: windows, fit, min(windows[0].targets.shape[-1], cfg.d_model))
+    width = vectors(cfg)[site]
+    own = scrubbed(stream_of(cfg), params, site, lambda: windows, fit, min(windows[0].targets.shape[-1], width))
     by_layer = [np.stack(part, 1) for part in zip(*drawn, strict=True)]
     return [own, *(Eraser(*(part[n] for part in by_layer)) for n in range(draws))]
 
@@ -126,7 +128,7 @@ def token_losses_under(
 
     Args:
       params: of the model.
-      tokens: of windows without padding.
+      tokens: of windows, with padding on the right if at all.
       site: which is edited.
       layers: of each variable's place; None where its erasers are of all layers.
       made: of each variable its eraser, and those of the controls.

@@ -83,8 +83,8 @@ def use_blocks(view: View) -> list[Block]:
     heading = "Use, not presence"
     if "use.place" not in view.seen:
         why = (
-            "Use was not measured: it needs a causal model with logits, windows without padding, and one site of"
-            " the stream that is read in every layer. What is read here may be unused."
+            "Use was not measured: it needs a causal model with logits, padding on the right if at all, and one site"
+            " without heads that is read in every layer. What is read here may be unused."
         )
         return [Section(heading, why)]
     layers = range(1, len(view.places))
