@@ -18,7 +18,7 @@ as much or more, either way) / (R + 1); or, of few draws, `outlier_p`.
 Erasers, layers and data are arrays: no edit, all subspaces × layers and their controls are members of one compiled program.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -112,12 +112,65 @@ def measured(
     devices = jax.devices() if devices is None else devices
     run = program(behaviour, site, batch, tuple(devices))
     shared = (jnp.asarray(erasers.centre, jnp.float32), where, args)
-    values = np.asarray(run(pad_members(members, len(devices)), shared))[: len(number) + 1]
+    return of_members(np.asarray(run(pad_members(members, len(devices)), shared))[: len(number) + 1], n)
+
+
+def measured_under(
+    behaviour: Behaviour,
+    args: tuple[Any, ...],
+    site: str,
+    edits: Sequence[Any],
+    controls: Sequence[Sequence[Any]],
+    batch: int = 1,
+    devices: list[jax.Device] | None = None,
+) -> Measured:
+    """The behaviour under any edits, as of erasers that are told labels: `labelled.means_edit`, `labelled.transport_edits`.
+
+    Args:
+      behaviour: see `measured`.
+      args: likewise.
+      site: where.
+      edits: S of them, each an `Edit` or a sequence of some; all of one structure and shape.
+      controls: of each of R draws, S edits to compare them with, as the same that are fitted to, and told, shuffled labels.
+      batch: members that a device computes at once.
+      devices: as for `population`.
+
+    Raises:
+      InputError: edits that do not go together; a behaviour that is not finite.
+    """
+    members = [*edits, *(edit for of_draw in controls for edit in of_draw)]
+    alike = {jax.tree.structure(edit) for edit in members}, {tuple(map(np.shape, jax.tree.leaves(e))) for e in members}
+    if any(len(kinds) != 1 for kinds in alike) or {len(of_draw) for of_draw in controls} != {len(edits)}:
+        given = f"{len(edits)} edits and {[len(of_draw) for of_draw in controls]} controls"
+        raise InputError(f"{given}: each draw has a control for each edit, and all are of one structure and shape")
+    devices = jax.devices() if devices is None else devices
+    together = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *members)
+    found = np.asarray(
+        program_of_edits(behaviour, site, batch, tuple(devices))(pad_members(together, len(devices)), args)
+    )
+    clean = np.asarray(jax.jit(behaviour)(*args))[None]
+    return of_members(np.concatenate([clean, found[: len(members)]]), len(edits))
+
+
+def of_members(values: Float[np.ndarray, "M B"], n: int) -> Measured:
+    """Of no edit, then n of subspaces, then their controls, draw by draw.
+
+    Raises:
+      InputError: a value that is not finite.
+    """
     if len(wrong := np.argwhere(~np.isfinite(values))):
         cell, example = (int(i) for i in wrong[0])
         which = f"of subspace {(cell - 1) % n}" + " (control)" * (cell > n) if cell else "without an edit"
         raise InputError(f"the behaviour {which} is {values[cell, example]} on example {example}")
-    return Measured(values[0], values[1 : n + 1], values[n + 1 :].reshape(draws, n, -1))
+    return Measured(values[0], values[1 : n + 1], values[n + 1 :].reshape(-1, n, values.shape[1]))
+
+
+@lru_cache(maxsize=64)
+def program_of_edits(
+    behaviour: Behaviour, site: str, batch: int, devices: tuple[jax.Device, ...]
+) -> Callable[[Any, Any], Any]:
+    """The compiled function of (edits, arguments)."""
+    return population(lambda edits, args: taps.edit(behaviour)({site: edits}, *args), batch, devices)
 
 
 @lru_cache(maxsize=64)

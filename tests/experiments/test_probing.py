@@ -22,7 +22,7 @@ from interp_jax.errors import InputError
 from interp_jax.experiments.config import CONFIGS, load_file
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.job import run_job
-from interp_jax.experiments.probing import blocks, erasing, examples, models, runs, use, words
+from interp_jax.experiments.probing import blocks, erasers, erasing, examples, models, runs, use, words
 from interp_jax.experiments.probing.claims import Claim, one_survives, survives
 from interp_jax.experiments.probing.config import Config, Data, Reading, Use
 from interp_jax.experiments.probing.findings import above_random, finding, view_of
@@ -263,7 +263,7 @@ def test_an_eraser_leaves_nothing_linear_and_takes_as_many_directions_as_its_con
     rng = np.random.default_rng(3)
     labels = rng.integers(-1, 3, 400)
     x = rng.normal(size=(400, 16)) @ rng.normal(size=(16, 16)) + 2 * rng.normal(size=(4, 16))[labels]
-    found = use.erasers(jnp.asarray(x, jnp.float32), labels, 3, 2, 0)
+    found = erasers.erasers(jnp.asarray(x, jnp.float32), labels, 3, 2, 0)
     assert found.rank == 2 and len(found.each) == 3 and 0 < found.taken_at_random < found.taken < 1
     known, one_hot = labels >= 0, labels[:, None] == np.arange(3)
     for n, eraser in enumerate(found.each):
@@ -277,7 +277,9 @@ def test_losses_with_an_edit_are_those_of_a_model_that_is_edited_by_hand():
     params = transformer.init(jax.random.key(0), CFG)
     tokens = jax.random.randint(jax.random.key(1), (3, 9), 0, 11)
     rng = np.random.default_rng(4)
-    own = [use.erasers(jnp.asarray(rng.normal(size=(50, 16)), jnp.float32), rng.integers(0, 2, 50), 2, 2, 0).each] * 2
+    own = [
+        erasers.erasers(jnp.asarray(rng.normal(size=(50, 16)), jnp.float32), rng.integers(0, 2, 50), 2, 2, 0).each
+    ] * 2
     clean, edited = use.token_losses_under(params, tokens, "blocks.resid_post", np.array([0, 1]), own, CFG)
     np.testing.assert_allclose(clean, next_token_losses(params, tokens, CFG), atol=1e-5)
     assert edited.shape == (3, 2, 3, 8)
@@ -326,6 +328,59 @@ def circuit(tmp_path_factory):
     return report.read_text(), seen
 
 
+def asked_of(rng, cfg, eraser="leace"):
+    """Windows of random tokens, of which one variable is the token's own."""
+    data = annotated(rng)
+    config = Config(reading=READING, use=Use(windows=60, draws=3, eraser=eraser))
+    subject = Subject("a model", cfg, None)
+    rows = rows_of(data, READING, 0)
+    return erasing.Asked(config, subject, data, rows, models.places_of(config, subject))
+
+
+@pytest.mark.parametrize("kind", erasers.KINDS)
+def test_each_eraser_is_measured_in_a_transformer_beside_its_control(kind):
+    """Of one layer: losses are those of a stream that is changed by hand, and the token costs more than what is not there."""
+    cfg = dataclasses.replace(CFG, n_layers=1)
+    params = jax.tree.map(lambda w: 2 * w, transformer.init(jax.random.key(0), cfg))
+    asked = asked_of(np.random.default_rng(0), cfg, kind)
+    x, tokens = runs.harvest(params, asked), asked.data.tokens
+    found = erasing.erase(params, x, asked, [(1, 0), (1, 1)], 0)
+    assert found.sums.shape == (2, 4, 2, 15) and np.isfinite(found.sums).all() and 0 < found.taken[0] < 1
+    stream = np.asarray(transformer.stream(params, tokens[:, :-1], cfg), np.float64)
+    made = erasing.made_of(x[1], 0, 0, asked, 0, erasing.swaps(params, asked) if kind == "interchange" else {})
+    rise = []
+    for edit in made.each[:2]:
+        centre = np.roll(stream, len(stream) // 2, 0) if kind == "interchange" else None  # of another window
+        logits = transformer.unembed(params, jnp.float32(changed_by(edit, stream, kind, centre)), cfg)
+        logp = np.asarray(jax.nn.log_softmax(logits))
+        rise.append(-np.take_along_axis(logp, tokens[:, 1:, None], 2)[..., 0])
+    clean = next_token_losses(params, jnp.asarray(tokens), cfg)
+    want = [(each - clean)[asked.data.group == 3].sum() for each in rise]
+    np.testing.assert_allclose(found.sums[0, :2, 0, 3], want, atol=2e-3)
+    if kind in ("leace", "orthogonal", *erasers.TOLD):  # nothing is left in the means of classes
+        odd = (tokens[:, :-1] % 2).astype(bool)
+        left = changed_by(made.each[0], stream, kind)
+        apart = [np.linalg.norm(y[odd].mean(0) - y[~odd].mean(0)) for y in (stream, np.asarray(left))]
+        assert apart[1] < 0.6 * apart[0]  # of tokens at these positions, beside those that it was fitted to
+
+
+def changed_by(edit, stream, kind, centre=None):
+    """The stream after an eraser, or after edits that are told."""
+    if kind in erasers.TOLD:
+        edits = tuple(e.replace(layer=None) for e in edit)
+        return taps.edit(lambda x: taps.tap(x, "a"))({"a": edits}, jnp.float32(stream))
+    return stream - (stream - (edit.centre if centre is None else centre)) @ edit.read @ edit.write
+
+
+def test_classes_that_must_be_told_are_not_numbers():
+    asked = asked_of(np.random.default_rng(0), CFG, "transport")
+    erasing.check_eraser(asked)
+    assert not erasing.can_scrub(asked) and erasing.can_scrub(asked_of(np.random.default_rng(0), CFG, "inlp"))
+    variables = asked.rows.variables | {"column": Variable((), "")}
+    with pytest.raises(InputError, match="use.eraser = 'transport': 'column' is a number; give data.variables"):
+        erasing.check_eraser(asked._replace(rows=asked.rows._replace(variables=variables)))
+
+
 def test_padding_on_the_right_does_not_count(monkeypatch):
     """Losses under edits are summed over the same tokens as those of each window alone, without its padding."""
     data = annotated(np.random.default_rng(0))
@@ -343,7 +398,7 @@ def test_padding_on_the_right_does_not_count(monkeypatch):
     assert erasing.counts(asked)[0, 0].sum() == (lengths - 1).sum()
     x = runs.harvest(params, asked)
     found = erasing.erase(params, x, asked, [(1, 1)], 0)
-    eraser = use.erasers(x[1], rows.of("free"), 2, 2, 0).each
+    eraser = erasers.erasers(x[1], rows.of("free"), 2, 2, 0).each
     want = 0.0
     for row, n in zip(data.tokens[data.group == 3], lengths[data.group == 3], strict=True):
         one, edited = use.token_losses_under(
@@ -497,7 +552,8 @@ def equals():
     places = [Place("a", i, f"{i}") for i in range(3)]
     yes_no = {f"v{v}": Variable(("no", "yes"), "") for v in range(n)}
     about = {
-        "title": "m", "places": ["embeddings", "layer 0", "layer 1"], "bins": ["0"], "tokens": 30, "width": 8, "windows_of_use": 0,
+        "title": "m", "places": ["embeddings", "layer 0", "layer 1"], "bins": ["0"], "tokens": 30, "width": 8,
+        "windows_of_use": 0,
         "variables": {name: [["no", "yes"], ""] for name in yes_no},
     }  # fmt: skip
     for _ in range(4):
@@ -701,6 +757,7 @@ def test_what_cannot_be_is_named(tmp_path):
         "use.windows = 24 and use.draws = 1: must be at least 2": {"use": Use(draws=1)},
         "data.task = 'iou': did you mean 'ioi'": {"data": Data(task="iou")},
         "data.path = 'x' and data.task = 'ioi': give one": {"data": Data(task="ioi", path="x")},
+        "use.eraser = 'lease': did you mean 'leace'": {"use": Use(eraser="lease")},
         "use.scrubbed = 1: must be at least 2, or 0": {"use": Use(scrubbed=1)},
     }.items():
         with pytest.raises(InputError, match=message):

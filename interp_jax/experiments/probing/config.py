@@ -2,6 +2,7 @@
 
 from interp_jax.data.contrast.templates import template_names
 from interp_jax.errors import InputError, nearest
+from interp_jax.experiments.probing.erasers import KINDS
 from interp_jax.experiments.subjects.model import Model, check_text
 from interp_jax.parts import hyper, part
 from interp_jax.probes.permutation import LEAST_ORDERS
@@ -99,17 +100,22 @@ class Use:
     """How use is measured: what a probe reads is erased from the stream, and the model's loss is measured again.
 
     Attributes:
+      eraser: how; one of `erasers.KINDS`: "leace", "orthogonal", "inlp", "projection", "interchange", "mean", "transport".
       windows: on which.
-      draws: random subspaces of equal rank, the control.
-      scrubbed: windows on which erasers of all layers are fitted, each for what the earlier ones leave; 0 leaves that out.
+      draws: random subspaces of equal rank, or labels in another order, the control.
+      scrubbed: windows on which erasers of all layers are fitted, each for what the earlier ones leave; 0 leaves that out, and
+        so do erasers that are not made of moments, the last three.
     """
 
+    eraser: str = "leace"
     windows: int = 24
     draws: int = 10
     scrubbed: int = 64
 
     def check(self) -> None:
         """Raise `InputError` for impossible values."""
+        if self.eraser not in KINDS:
+            raise InputError(f"use.eraser = {self.eraser!r}: {nearest(self.eraser, KINDS)}")
         if self.windows < 2 or self.draws < 2:
             raise InputError(f"use.windows = {self.windows} and use.draws = {self.draws}: must be at least 2")
         if self.scrubbed < 0 or self.scrubbed == 1:

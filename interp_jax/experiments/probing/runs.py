@@ -32,7 +32,17 @@ from interp_jax.data.probing.variables import Variable, known
 from interp_jax.experiments.experiment import Experiment, untrained
 from interp_jax.experiments.loop import digest
 from interp_jax.experiments.probing.config import Config
-from interp_jax.experiments.probing.erasing import Asked, Erased, can_erase, counts, erase, scrub, windows_of_use
+from interp_jax.experiments.probing.erasing import (
+    Asked,
+    Erased,
+    can_erase,
+    can_scrub,
+    check_eraser,
+    counts,
+    erase,
+    scrub,
+    windows_of_use,
+)
 from interp_jax.experiments.probing.examples import labelled, noticed
 from interp_jax.experiments.probing.models import PUBLISHED, UNTRAINED, activations, models_of, places_of
 from interp_jax.experiments.probing.reading import CONTROLS, Tallies, fold_of_group, read
@@ -53,7 +63,7 @@ def experiment(config: Config) -> Experiment:
     subject = subject_of(config.model)
     places = places_of(config, subject)
     data = labelled(config, subject)
-    rows_of(data, config.reading, int(config.seed))
+    check_eraser(Asked(config, subject, data, rows_of(data, config.reading, int(config.seed)), places))
 
     def nothing(state: RunState, hypers: Config, shared: Any) -> dict[str, Array]:
         return {"seed": state.seed}
@@ -86,7 +96,7 @@ def analyse(asked: Asked, seed: int) -> dict[str, np.ndarray]:
             best = best_places(found[step], rows.n_bins)
             pairs = [(s, v) for v in range(len(best)) for s in range(1, len(asked.places)) if can_erase(asked)]
             whole = erase(params, x, asked, pairs, seed) if pairs else None
-            everywhere = scrub(params, asked, seed) if pairs and asked.config.use.scrubbed else None
+            everywhere = scrub(params, asked, seed) if pairs and can_scrub(asked) else None
         if pairs and step != UNTRAINED:
             chosen = [(s, v) for v, s in enumerate(best.tolist())]
             along[step] = erase(params, x, asked, chosen, seed)

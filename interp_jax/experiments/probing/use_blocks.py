@@ -20,6 +20,20 @@ from interp_jax.results import plots
 from interp_jax.results.report import Block, Figure, Section, TableBlock
 from interp_jax.results.tables import Interval, Table, cell_text
 
+RANDOM, ORDERS = "as many random directions", "the same of labels in another order"
+TOLD = {
+    "leace": "What a linear probe could read of a variable is erased from the stream, by the least change (LEACE)",
+    "orthogonal": "What a linear probe could read of a variable is erased from the stream, by an orthogonal projection",
+    "inlp": "What three linear probes of a variable find, one after the other, is erased from the stream (INLP)",
+    "projection": "The directions along which one linear probe reads a variable are erased from the stream",
+    "interchange": "What a linear probe could read of a variable is put into the stream from another window",
+    "mean": "What the mean of the stream owes to a variable, which is told, is taken off",
+    "transport": "The classes of a variable, which is told, get one mean and one covariance in the stream (QLEACE)",
+}
+CONTROL = {
+    "leace": f"{RANDOM} of the whitened stream", "orthogonal": RANDOM, "inlp": RANDOM, "projection": RANDOM,
+    "interchange": f"{RANDOM} of the whitened stream", "mean": ORDERS, "transport": ORDERS,
+}  # fmt: skip
 ACCURACY = "balanced accuracy, or R² of a number"
 
 
@@ -92,9 +106,9 @@ def use_blocks(view: View) -> list[Block]:
     blocks: list[Block] = [
         Section(
             heading,
-            "What a linear probe could read of a variable is erased from the stream of one layer, at every"
-            " position (LEACE), and the loss is measured again; reliance is what it rises by above the rise by as"
-            f" many random directions of the whitened stream ({view.config.use.draws} draws). The loss without an"
+            f"{TOLD[view.config.use.eraser]}, of one layer, at every position, and the loss is measured again; reliance is"
+            f" what it rises by above the rise by {CONTROL[view.config.use.eraser]} ({view.config.use.draws} draws). The"
+            " loss without an"
             f" edit is {float(view.seen['loss'][-1]):.3g} nats per token. Later layers may compute anew what was"
             " erased, so a reliance of 0 at one layer does not say that a variable is never used: it is also erased at"
             " every layer, by erasers each of which is fitted to what the earlier ones leave (Belrose et al. 2023). Directions"
