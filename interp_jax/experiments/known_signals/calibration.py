@@ -28,7 +28,7 @@ READ = {
     "truth without labels": ("statements and negations: which are true, and |cos|", 0.1),
     "a marked position": (
         "texts of which a marked position says the label: Bayes's rate, the mark, and what is read",
-        0.04,
+        0.1,
     ),
     "trees": ("words laid out as trees in half of the directions: numbers of edges, and which", 0.1),
     "labels in bits": ("what a line's labels cost who knows the law, and a coin's bit", 0.02),
