@@ -5,6 +5,8 @@
 ./launch/local --config configs/probing.py:tiny --config.model.path=runs/grow-tiny    seconds, to see that it works
 ./launch/local --config configs/probing.py                the induction circuit built by hand, on sequences that repeat
     … --config.model.path=~/bert --config.data.path=examples.jsonl       texts, spans and labels of your own
+    … --config.model.path=~/gpt2 --config.data.task=ioi                  which of two prompts it is, at each named place
+    … --config.use.eraser=interchange                                    another window's in place of what is erased
 
 Expect, of the circuit: which token stands before is read off layer 0, not off the embeddings and far less off the twin, and
 erasing it costs more than a nat, for induction looks for it; which one stands two places before is not there; and what is read
@@ -22,7 +24,7 @@ from interp_jax.experiments.config import compose, variant
 
 TINY: dict[str, Any] = {
     "data.windows": 48, "reading.rows": 512, "reading.models": 2, "reading.draws": 1, "reading.folds": 3, "reading.bins": 2,
-    "reading.shrinkages": (1e-2,), "use.windows": 6, "use.draws": 2, "use.scrubbed": 16,
+    "reading.shrinkages": (1e-2,), "use.windows": 6, "use.draws": 4, "use.scrubbed": 16,
 }  # fmt: skip
 VARIANTS = {"": {}, "tiny": TINY}
 

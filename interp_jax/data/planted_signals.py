@@ -7,6 +7,8 @@
     rank k         targets T x + noise, T [C D] of rank k
     typed          tokens of types, each type a point; a label of a side of a plane, so of each type
     statements     pairs of a statement and its negation; truth along one direction, negation along another, which is stronger
+    marked         texts, of which one position has a mark along one direction; the label is the sign ±s along another there,
+                   where other positions have signs of their own. Who finds the mark is right with probability Φ(s)
     trees          words of trees: ±1 along a direction of its own for each edge on the way from the root; so squared distances
                    of words are numbers of edges between them, and squared lengths are depths
     absent         labels that have nothing to do with x
@@ -18,7 +20,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import ndtr
+from jax.scipy.special import gammaln, ndtr
 from jaxtyping import Array, Float, Int, Key
 
 from interp_jax.data.planted_dictionaries import orthonormal
@@ -145,6 +147,25 @@ def statements(keys: Key[Array, "2"], n: int, d: int, negation: float = 5.0, noi
     common = 0.3 * jax.random.normal(topic, (n, 1, d))
     x = common + jnp.stack([first, -first], axis=1) + noise * jax.random.normal(error, (n, 2, d))
     return Planted(x, y, directions)
+
+
+def marked(keys: Key[Array, "2"], n: int, positions: int, d: int, strength: float = 1.5, mark: float = 8.0) -> Planted:
+    """Texts [N P D], and labels 0 or 1; strengths are in deviations of the noise, the mark's direction is the first."""
+    signs, where, error = jax.random.split(keys[1], 3)
+    directions = orthonormal(keys[0], 2, d)
+    own, at = jax.random.bernoulli(signs, shape=(n, positions)), jax.random.randint(where, (n,), 0, positions)
+    there = jax.nn.one_hot(at, positions)
+    x = jax.random.normal(error, (n, positions, d))
+    x = x + mark * there[..., None] * directions[0] + strength * (2.0 * own - 1)[..., None] * directions[1]
+    return Planted(x, (there * own).sum(1), directions)
+
+
+def marked_rates(positions: int, strength: float) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """How often who finds the mark is right, and who reads the mean over positions: the sum of all signs, with noise."""
+    ones = jnp.arange(positions)
+    chance = jnp.exp(gammaln(positions) - gammaln(ones + 1) - gammaln(positions - ones)) / 2.0 ** (positions - 1)
+    total = strength * (1 + 2 * ones - (positions - 1))
+    return ndtr(jnp.float32(strength)), (chance * ndtr(total / jnp.sqrt(1.0 * positions))).sum()
 
 
 def trees(keys: Key[Array, "2"], n: int, words: int, d: int, noise: float = 1.5) -> Trees:

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from interp_jax.errors import InputError
-from interp_jax.probes.probe import Probe, Target
+from interp_jax.probes.probe import Convergence, Probe, Target, convergence_of
 from interp_jax.probes.targets import BINARY, CLASSES, LABELS
 
 PORTIONS = (
@@ -48,6 +48,8 @@ class OnlineCode(NamedTuple):
       shuffled: of labels in another order.
       portions: what each portion of the labels cost.
       ends: how many examples are before the end of each portion.
+      convergence: how the fits ended that portions are coded by, [2 S-1]: of the labels, and in another order; None of a
+        closed form.
     """
 
     bits: Float[Array, ""]
@@ -55,6 +57,7 @@ class OnlineCode(NamedTuple):
     shuffled: Float[Array, ""]
     portions: Float[Array, " S"]
     ends: Float[Array, " S"]
+    convergence: Convergence | None = None
 
     @property
     def compression(self) -> Float[Array, ""]:
@@ -83,9 +86,10 @@ def online_code(
     shuffled = y[rows[drawn_order(order, w)]]  # what is held out changes places with what is held out
     rank = drawn_order(order, w)
     of = lambda labels: portions_of(fits, probe, x, labels, w, hypers, rank, tuple(ends))
-    (portions, counts), (control, _) = of(y), of(shuffled)
+    (portions, counts, how), (control, _, how_of_control) = of(y), of(shuffled)
+    convergence = None if how is None else jax.tree.map(lambda *both: jnp.stack(both), how, how_of_control)
     each = jnp.log2(jnp.asarray(choices(probe.target, y), portions.dtype)) * width(probe.target, y)
-    return OnlineCode(portions.sum(), w.sum() * each, control.sum(), portions, counts)
+    return OnlineCode(portions.sum(), w.sum() * each, control.sum(), portions, counts, convergence)
 
 
 def portions_of(
@@ -97,19 +101,21 @@ def portions_of(
     hypers: Any,
     rank: Int[Array, " B"],
     ends: tuple[float, ...],
-) -> tuple[Float[Array, " S"], Float[Array, " S"]]:
-    """The cost of each portion of the labels in that order, and where it ends."""
+) -> tuple[Float[Array, " S"], Float[Array, " S"], Convergence | None]:
+    """The cost of each portion of the labels in that order, where it ends, and how the fits ended."""
     K, n = choices(probe.target, y), (w > 0).sum()
     stops = jnp.clip(jnp.round(jnp.asarray(ends, w.dtype) * n), min(K, len(w)), n)
 
-    def later(first: Array, stop: Array) -> Array:
-        said = probe.predict(probe.fit(key, x, y, w * (rank < first), hypers), x)
+    def later(first: Array, stop: Array) -> tuple[Array, Convergence | None]:
+        params = probe.fit(key, x, y, w * (rank < first), hypers)
+        said = probe.predict(params, x)
         mixed = jnp.logaddexp(jnp.log(first) + log_probability(probe.target, said, y), 0.0) - jnp.log(first + K)
         bits = -mixed.reshape(len(mixed), -1).sum(1) / np.log(2)
-        return jnp.where((rank >= first) & (rank < stop), w * bits, 0.0).sum()
+        return jnp.where((rank >= first) & (rank < stop), w * bits, 0.0).sum(), convergence_of(params)
 
     begin = (w * (rank < stops[0])).sum() * np.log2(K) * width(probe.target, y)
-    return jnp.concatenate([begin[None], jax.vmap(later)(stops[:-1], stops[1:])]), stops
+    each, how = jax.vmap(later)(stops[:-1], stops[1:])
+    return jnp.concatenate([begin[None], each]), stops, how
 
 
 def drawn_order(key: Key[Array, ""], w: Float[Array, " B"]) -> Int[Array, " B"]:

@@ -40,6 +40,7 @@ def names(types: bool, untrained: bool) -> tuple[str, ...]:
 
 def draw(
     seed: int,
+    number: int,
     fold: Int[np.ndarray, " B"],
     apart: int,
     counted: Bool[np.ndarray, " B"],
@@ -49,14 +50,15 @@ def draw(
     """The rows whose targets are taken.
 
     Args:
-      seed: of the draw.
+      seed: of all draws.
+      number: of the draw.
       fold: of each example; those of fold `apart` are shuffled among themselves.
       apart: the number of folds.
       counted: which examples have weight; others give no target.
       types: of each example.
       groups: of examples whose labels stay together when they are shuffled.
     """
-    rng = np.random.default_rng([seed, 1])
+    rng = np.random.default_rng([seed, number, 1])
     shuffled = np.arange(len(fold))
     for part in (counted & (fold == apart), counted & (fold != apart)):
         rows = np.flatnonzero(part)

@@ -6,6 +6,7 @@
 Controls are part of every result; see `controls.py`.
 """
 
+import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,15 +15,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from interp_jax.errors import InputError
-from interp_jax.probes.controls import Drawn, draw, names
+from interp_jax.errors import InputError, nearest
+from interp_jax.probes.controls import TYPES, UNTRAINED, Drawn, draw, names
 from interp_jax.probes.engine import program
-from interp_jax.probes.inputs import check
+from interp_jax.probes.inputs import Data, check
 from interp_jax.probes.probe import Probe
 from interp_jax.probes.result import Probed, assembled
 from interp_jax.probes.scoring import Plan, Shared
 from interp_jax.probes.splits import Splits
 from interp_jax.train.population import pad_members
+
+HOW_GIVEN = {
+    TYPES: "give `types`, such as the token of each example",
+    UNTRAINED: "give `untrained`, activations of a model with random weights",
+}
 
 
 class Examples(NamedTuple):
@@ -60,6 +66,7 @@ def everywhere(
     batch: int = 1,
     splits_at_once: int | None = None,
     devices: Sequence[jax.Device] | None = None,
+    without: Sequence[str] = (),
 ) -> Probed:
     """The probe at all sites, of all labels and controls, by all regularisations and splits.
 
@@ -75,9 +82,11 @@ def everywhere(
       batch: sites at once.
       splits_at_once: how many splits are fitted at once; fewer need less memory.
       devices: sites are spread over them. Default one.
+      without: controls that are left out on purpose, "types" or "untrained"; others that examples do not allow are warned of.
 
     Raises:
-      InputError: see `inputs.py`; several CPU devices for a probe that factorises, see `probe.py`.
+      InputError: see `inputs.py`; a control that cannot be left out; several CPU devices for a probe that factorises, see
+        `probe.py`.
     """
     if probe.factorises and len(devices or ()) > 1 and devices[0].platform == "cpu":
         raise InputError(
@@ -85,6 +94,7 @@ def everywhere(
         )
     axes = dict(axes or {})
     data = check(probe, examples, splits, axes, labels)
+    warn_of_absent(data, without)
     hypers = jax.tree.map(lambda leaf: jnp.atleast_1d(jnp.asarray(leaf, data.x.dtype)), hypers)
     length = max(len(leaf) for leaf in jax.tree.leaves(hypers))
     hypers = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (length,)), hypers)
@@ -92,7 +102,7 @@ def everywhere(
     n_seeds = len(splits.fold)
     counted = (data.w > 0) if data.w.ndim == 1 else (data.w > 0).any(0)
     index = [
-        draw(seed + n, fold, splits.n_folds, counted, data.types, data.groups) for n, fold in enumerate(splits.fold)
+        draw(seed, n, fold, splits.n_folds, counted, data.types, data.groups) for n, fold in enumerate(splits.fold)
     ]
     keys = jax.vmap(lambda n: jax.random.fold_in(jax.random.key(seed), n))(jnp.arange(n_seeds))
     elsewhere = bool((splits.fold == splits.n_folds).any())
@@ -112,6 +122,17 @@ def everywhere(
     found = jax.tree.map(lambda leaf: leaf[: len(data.x)], found)
     kinds = names(data.types is not None, data.untrained is not None)
     return assembled(found, kinds, axes, data, splits, np.stack(index), hypers, probe.target)
+
+
+def warn_of_absent(data: Data, without: Sequence[str]) -> None:
+    """Say which controls there are none of, and how they are given."""
+    given = {TYPES: data.types, UNTRAINED: data.untrained}
+    for name in without:
+        if name not in given:
+            raise InputError(f"probe: without = {name!r}, a control that is always there; {nearest(name, given)}")
+    if absent := [name for name in given if given[name] is None and name not in without]:
+        ways = " and ".join(f"{name!r} ({HOW_GIVEN[name]})" for name in absent)
+        warnings.warn(f"probe: no control {ways}; without={tuple(absent)} says that this is meant", stacklevel=3)
 
 
 def balanced(y: Float[Array, " B"], w: Float[Array, " B"]) -> Float[Array, " B"]:

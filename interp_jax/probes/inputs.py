@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from interp_jax.errors import InputError
+from interp_jax.probes.places import named, site_name
 from interp_jax.probes.probe import Probe
 from interp_jax.probes.splits import Splits, leaks
-
-NAMED = 3  # how many of the places that are wrong in one way are named
+from interp_jax.probes.target_checks import check_classes, check_targets
 
 
 class Data(NamedTuple):
@@ -45,8 +45,7 @@ def check(
     """In one form.
 
     Raises:
-      InputError: shapes that do not fit; numbers that are not finite; a site where nothing varies; a label of one class only,
-        or with fewer examples than classes × folds.
+      InputError: shapes that do not fit; numbers that are not finite; a site where nothing varies; see `target_checks.py`.
     """
     n_sites, n = len(axes), splits.fold.shape[1]
     for number, (name, names) in enumerate(axes.items()):
@@ -74,7 +73,7 @@ def check(
     w = np.ones(n) if examples.w is None else np.asarray(examples.w)
     if w.shape not in ((n,), (y.shape[1], n)) or not (np.isfinite(w).all() and (w >= 0).all()):
         raise InputError(f"probe: weights {w.shape} must be finite, at least 0, and [{n}] or [{y.shape[1]} {n}]")
-    check_targets(y, w, names, axes)
+    check_targets(probe, y, w, names, axes)
     if probe.target.classes is not None:
         check_classes(probe, y, w, splits, names, axes)
     types = None if examples.types is None else np.asarray(examples.types)
@@ -99,6 +98,8 @@ def one_axis(x: Any, n_axes: int, n_sites: int) -> Array:
 def targets(y: Any, sites: tuple[int, ...], n: int, labels: Sequence[str] | None) -> Float[np.ndarray, "R C B ..."]:
     """Of all sites; one label may come without its axis."""
     y = np.asarray(y)
+    if y.dtype.kind not in "biuf":
+        raise InputError(f"probe: targets such as {y.flat[0]!r}, of example 0; they must be numbers")
     y = y if np.issubdtype(y.dtype, np.floating) else y.astype(np.float32)
     if y.shape[:1] == (n,) and (labels is None or len(labels) == 1):
         y = y[None]
@@ -140,55 +141,3 @@ def look(x: Float[Array, "R B ..."]) -> tuple[Bool[Array, " R"], Bool[Array, "R 
     """Whether all is finite, and which features are constant, by site."""
     over = tuple(range(1, x.ndim - 1))
     return jnp.isfinite(x).all((*over, x.ndim - 1)), x.max(over) == x.min(over)
-
-
-def check_targets(y: np.ndarray, w: np.ndarray, names: Sequence[str], axes: Mapping[str, Sequence[Any]]) -> None:
-    """Raise where a target that counts is not finite."""
-    bad = ~np.isfinite(y).reshape(*y.shape[:3], -1).all(-1) & (np.broadcast_to(w, y.shape[1:3]) > 0)
-    if bad.any():
-        site, label, row = np.argwhere(bad)[0]
-        raise InputError(
-            f"probe: {names[label]!r} of example {row} is not finite ({site_name(site, axes)}); weight 0 leaves it out"
-        )
-
-
-def check_classes(
-    probe: Probe,
-    y: np.ndarray,
-    w: np.ndarray,
-    splits: Splits,
-    names: Sequence[str],
-    axes: Mapping[str, Sequence[Any]],
-) -> None:
-    """Raise where a label has one class only, or where a fit sees too few examples of one."""
-    distinct = y if (y != y[:1]).any() else y[:1]
-    for site, of_site in enumerate(distinct):
-        for label, own in enumerate(of_site):
-            n_classes, which = probe.target.classes(own)
-            counted = np.broadcast_to(w, y.shape[1:3])[label] > 0
-            where = f"{names[label]!r}" + (f" at {site_name(site, axes)}" if len(distinct) > 1 else "")
-            for fold in splits.fold:
-                seen = counted & (fold < splits.n_folds)
-                counts = np.bincount(which[seen], minlength=n_classes)
-                if (counts > 0).sum() < 2:
-                    raise InputError(f"probe: {where} has one class only in the {seen.sum()} examples to be fitted on")
-                rare = int(np.where(counts > 0, counts, seen.sum()).argmin())
-                if counts[rare] < splits.n_folds:
-                    raise InputError(
-                        f"probe: {where} has {counts[rare]} examples of class {rare}, fewer than its {splits.n_folds} folds; "
-                        "take fewer folds, or `strata`"
-                    )
-
-
-def site_name(site: int | np.integer, axes: Mapping[str, Sequence[Any]]) -> str:
-    """Such as "layer 3, position 7"."""
-    if not axes:
-        return "the only site"
-    place = np.unravel_index(site, tuple(map(len, axes.values())))
-    return ", ".join(f"{axis} {names[i]}" for (axis, names), i in zip(axes.items(), place, strict=True))
-
-
-def named(sites: Int[np.ndarray, " n"], axes: Mapping[str, Sequence[Any]]) -> str:
-    """The first of some sites, and how many more."""
-    more = len(sites) - NAMED
-    return "; ".join(site_name(int(site), axes) for site in sites[:NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -27,7 +27,7 @@ from interp_jax.probes.linear import Linear, predict
 from interp_jax.probes.moments import moments_like
 from interp_jax.probes.positive import solve
 from interp_jax.probes.probe import Probe, Target
-from interp_jax.probes.targets import BINARY, CLASSES, share
+from interp_jax.probes.targets import BINARY, CLASSES, ONE_OF_MANY, own_class, share
 
 NEVER = -1e30  # score of a class without examples
 PRIORS = ("counted", "equal")
@@ -121,5 +121,7 @@ def fit(
 PROBE = Probe(fit, predict, BINARY, from_moments, factorises=True)
 OF_CLASSES = PROBE._replace(target=CLASSES)
 EQUAL_PRIORS = PROBE._replace(
-    fit=partial(fit, priors="equal"), target=Target(balanced), from_moments=partial(from_moments, priors="equal")
+    fit=partial(fit, priors="equal"),
+    target=Target(balanced, classes=own_class, allowed=ONE_OF_MANY),
+    from_moments=partial(from_moments, priors="equal"),
 )

@@ -9,14 +9,16 @@ concept that can be read but is not used has an excess of 0, however good its pr
 
 Intervals. Effects: Student's, over examples. The excess varies with the examples and with the subspaces drawn,
 
-    s² = var_i(excess_i) / B + var_r(mean_i of effect_ir) / R          degrees of freedom by Satterthwaite 1946
+    half² = t(B-1)² var_i(excess_i) / B + t(R-1)² var_r(mean_i of effect_ir) / R          t: Student's quantiles
 
-p is the permutation test's: (1 + how many of the R change the behaviour as much or more, either way) / (R + 1).
+which holds the truth at least as often as it says, however few are drawn (Banerjee 1960). It is about this subspace. Whether
+what any other one costs may be as much is asked by p: that of the permutation test, (1 + how many of the R change the behaviour
+as much or more, either way) / (R + 1); or, of few draws, `outlier_p`.
 
 Erasers, layers and data are arrays: no edit, all subspaces × layers and their controls are members of one compiled program.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -110,12 +112,65 @@ def measured(
     devices = jax.devices() if devices is None else devices
     run = program(behaviour, site, batch, tuple(devices))
     shared = (jnp.asarray(erasers.centre, jnp.float32), where, args)
-    values = np.asarray(run(pad_members(members, len(devices)), shared))[: len(number) + 1]
+    return of_members(np.asarray(run(pad_members(members, len(devices)), shared))[: len(number) + 1], n)
+
+
+def measured_under(
+    behaviour: Behaviour,
+    args: tuple[Any, ...],
+    site: str,
+    edits: Sequence[Any],
+    controls: Sequence[Sequence[Any]],
+    batch: int = 1,
+    devices: list[jax.Device] | None = None,
+) -> Measured:
+    """The behaviour under any edits, as of erasers that are told labels: `labelled.means_edit`, `labelled.transport_edits`.
+
+    Args:
+      behaviour: see `measured`.
+      args: likewise.
+      site: where.
+      edits: S of them, each an `Edit` or a sequence of some; all of one structure and shape.
+      controls: of each of R draws, S edits to compare them with, as the same that are fitted to, and told, shuffled labels.
+      batch: members that a device computes at once.
+      devices: as for `population`.
+
+    Raises:
+      InputError: edits that do not go together; a behaviour that is not finite.
+    """
+    members = [*edits, *(edit for of_draw in controls for edit in of_draw)]
+    alike = {jax.tree.structure(edit) for edit in members}, {tuple(map(np.shape, jax.tree.leaves(e))) for e in members}
+    if any(len(kinds) != 1 for kinds in alike) or {len(of_draw) for of_draw in controls} != {len(edits)}:
+        given = f"{len(edits)} edits and {[len(of_draw) for of_draw in controls]} controls"
+        raise InputError(f"{given}: each draw has a control for each edit, and all are of one structure and shape")
+    devices = jax.devices() if devices is None else devices
+    together = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *members)
+    found = np.asarray(
+        program_of_edits(behaviour, site, batch, tuple(devices))(pad_members(together, len(devices)), args)
+    )
+    clean = np.asarray(jax.jit(behaviour)(*args))[None]
+    return of_members(np.concatenate([clean, found[: len(members)]]), len(edits))
+
+
+def of_members(values: Float[np.ndarray, "M B"], n: int) -> Measured:
+    """Of no edit, then n of subspaces, then their controls, draw by draw.
+
+    Raises:
+      InputError: a value that is not finite.
+    """
     if len(wrong := np.argwhere(~np.isfinite(values))):
         cell, example = (int(i) for i in wrong[0])
         which = f"of subspace {(cell - 1) % n}" + " (control)" * (cell > n) if cell else "without an edit"
         raise InputError(f"the behaviour {which} is {values[cell, example]} on example {example}")
-    return Measured(values[0], values[1 : n + 1], values[n + 1 :].reshape(draws, n, -1))
+    return Measured(values[0], values[1 : n + 1], values[n + 1 :].reshape(-1, n, values.shape[1]))
+
+
+@lru_cache(maxsize=64)
+def program_of_edits(
+    behaviour: Behaviour, site: str, batch: int, devices: tuple[jax.Device, ...]
+) -> Callable[[Any, Any], Any]:
+    """The compiled function of (edits, arguments)."""
+    return population(lambda edits, args: taps.edit(behaviour)({site: edits}, *args), batch, devices)
 
 
 @lru_cache(maxsize=64)
@@ -171,24 +226,46 @@ def reliance(found: Measured, level: float = 0.95) -> Reliance:
 def over_examples(effects: Float[np.ndarray, "S B"], level: float) -> MeanInterval:
     """Student's interval."""
     n = effects.shape[-1]
-    return around(effects.mean(-1), effects.var(-1, ddof=1) / n, np.asarray(n - 1.0), level)
+    return around(effects.mean(-1), [(effects.var(-1, ddof=1) / n, n - 1)], level)
 
 
 def over_both(examples: Float[np.ndarray, "S B"], draws: Float[np.ndarray, "R S"], level: float) -> MeanInterval:
     """The interval of a mean that varies with examples and with draws; see the module."""
     n, m = examples.shape[-1], len(draws)
-    parts = np.stack([examples.var(-1, ddof=1) / n, draws.var(0, ddof=1) / m])
-    fourth = parts[0] ** 2 / (n - 1) + parts[1] ** 2 / (m - 1)
-    freedom = np.divide(parts.sum(0) ** 2, fourth, out=np.full(fourth.shape, n + m - 2.0), where=fourth > 0)
-    return around(examples.mean(-1), parts.sum(0), freedom, level)
+    return around(examples.mean(-1), [(examples.var(-1, ddof=1) / n, n - 1), (draws.var(0, ddof=1) / m, m - 1)], level)
 
 
-def around(mean: np.ndarray, variance: np.ndarray, freedom: np.ndarray, level: float) -> MeanInterval:
-    """Mean ± Student's quantile × root of the variance."""
+def outlier_p(examples: Float[np.ndarray, "S B"], draws: Float[np.ndarray, "R S"]) -> Float[np.ndarray, " S"]:
+    """P that one more random subspace would cost as much, one-sided: costs of random subspaces are taken to be normal.
+
+    m² = t_p(B-1)² var_i(excess_i) / B + t_p(R-1)² var_r (1 + 1/R)          m the mean of excess_i; p > ½ where m < 0
+
+    Args:
+      examples: excess_i of subspaces.
+      draws: means of effect_ir.
+    """
+    n, m = examples.shape[-1], len(draws)
+    mean = examples.mean(-1)
+    parts = [(examples.var(-1, ddof=1) / n, n - 1), (draws.var(0, ddof=1) * (1 + 1 / m), m - 1)]
+    low, high = np.zeros(mean.shape), np.full(mean.shape, 0.5)
+    for _ in range(50):
+        p = (low + high) / 2
+        beyond = np.abs(mean) > reach(parts, p)
+        low, high = np.where(beyond, low, p), np.where(beyond, p, high)
+    return np.where(mean > 0, high, 1 - high)
+
+
+def around(mean: np.ndarray, parts: list[tuple[np.ndarray, int]], level: float) -> MeanInterval:
+    """Mean ± the reach of its variances."""
+    half = reach(parts, np.asarray((1 - level) / 2))
+    return MeanInterval(mean, mean - half, mean + half)
+
+
+def reach(parts: list[tuple[np.ndarray, int]], tail: np.ndarray) -> np.ndarray:
+    """√ Σ t² variance, of variances and their degrees of freedom, with so much in each tail."""
     import scipy.special  # takes a moment, which whoever needs no intervals need not wait for
 
-    reach = scipy.special.stdtrit(freedom, (1 + level) / 2) * np.sqrt(variance)
-    return MeanInterval(mean, mean - reach, mean + reach)
+    return np.sqrt(sum(scipy.special.stdtrit(freedom, 1 - tail) ** 2 * variance for variance, freedom in parts))
 
 
 def relied_on(found: Reliance, alpha: float = 0.05) -> Bool[np.ndarray, " S"]:

@@ -1,7 +1,7 @@
 """What a probe found, everywhere, with its controls beside it: arrays whose axes have names."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -25,7 +25,7 @@ class Probed:
     Attributes:
       axes: the names along S N C K H, by the names of the axes: those of the sites, "seed", "label", "control", "hyper".
       measures: leaves [*S N C K H], on examples held out, the mean over folds.
-      elsewhere: the same on examples of no fold, by the fit of all folds; None where there are none.
+      elsewhere: the same on examples of no fold, by the fit of all folds; None where there are none; see `outside`.
       scores: [*S N C K H B ...], of each example by the fit that did not see it.
       chosen: [*S N C K F+1] regularisations, of outer fits and of the whole; -1 where all are kept.
       params: leaves [*S N C H ...], of the fit of all folds to the true targets.
@@ -64,6 +64,17 @@ class Probed:
         """[*S N C H]: above the control task by types (Hewitt and Liang 2019); of the first measure where none is named."""
         return self.above(name or self.measures._fields[0], TYPES)
 
+    def outside(self) -> "Probed":
+        """The same of the examples of no fold (another distribution), by the fit of all folds: its measures and intervals.
+
+        Raises:
+          InputError: every example is of a fold.
+        """
+        if self.elsewhere is None:
+            raise InputError("probe: every example is of a fold; give `elsewhere` to `cross_validation`")
+        fold = (self.splits.fold == self.splits.n_folds).astype(int)
+        return replace(self, measures=self.elsewhere, splits=Splits(fold, 1))
+
     def control(self, name: str) -> int:
         """Where along its axis a control is."""
         known = self.axes["control"]
@@ -87,18 +98,25 @@ class Probed:
         return np.stack([w[None] if w.ndim == 1 else w * (w[:, own] > 0) for own in index])
 
     def each(self, name: str, control: str = TRUE) -> np.ndarray:
-        """[*S N C H B]: the values of examples whose mean a measure is; nan where every fit saw the example."""
+        """[*S N C H B]: the values of examples whose mean a measure is; nan of all others.
+
+        Examples of no fold are measured by themselves: see `outside`.
+        """
         if self.target.each is None:
             raise InputError(f"probe: {name!r} is no mean over examples")
-        z = np.take(self.scores, self.control(control), axis=len(self.axes) - 2)
-        y = np.expand_dims(self.targets(control), len(self.axes) - 2)
-        found = self.target.each(jnp.asarray(z), jnp.asarray(y))
+        n_axes = len(self.axes) - 1
+        z = np.take(self.scores, self.control(control), axis=n_axes - 1)
+        y = np.expand_dims(self.targets(control), n_axes - 1)
+        y = np.broadcast_to(y, (*z.shape[:n_axes], *y.shape[n_axes:]))
+        of_one = lambda part: jnp.asarray(part.reshape(-1, *part.shape[n_axes:]))
+        found = jax.vmap(self.target.each)(of_one(z), of_one(y))
         if name not in found._fields:
             raise InputError(f"probe: {name!r} is no mean over examples; {nearest(name, found._fields)}")
-        return np.where(np.isfinite(z).reshape(*found[0].shape, -1).all(-1), np.asarray(getattr(found, name)), np.nan)
+        there = np.isfinite(z).reshape(*z.shape[: n_axes + 1], -1).all(-1) & self._measured()[:, None, None]
+        return np.where(there, np.asarray(getattr(found, name)).reshape(there.shape), np.nan)
 
     def interval(self, name: str, control: str = TRUE, groups: np.ndarray | None = None) -> Interval:
-        """Leaves [*S N C H]: the mean over all held-out examples, and its interval at 95%; see `intervals.py`."""
+        """Leaves [*S N C H]: the mean over the examples of all folds, and its interval at 95%; see `intervals.py`."""
         values = self.each(name, control)
         of = of_shares if ((values == 0) | (values == 1) | np.isnan(values)).all() else of_means
         return of(values, self.own_weights(), groups)
@@ -123,6 +141,11 @@ class Probed:
             left = self.convergence.gradient[own].max()
             lines.append(f"{at}: {failed[own].sum()} of {failed.shape[-1]} fits, gradient {left:.1e} is left")
         return lines
+
+    def _measured(self) -> np.ndarray:
+        """[N B]: which examples measures are of: those of folds; where nothing of them is held out, those of none."""
+        inside = self.splits.fold < self.splits.n_folds
+        return inside if self.splits.n_folds > 1 else ~inside
 
     def _leaf(self, name: str) -> np.ndarray:
         if name not in self.measures._fields:

@@ -1,7 +1,8 @@
 """What fits say of examples that they have not seen: measured fold by fold, the regularisation chosen, scores by example.
 
 Each outer split is scored on its fold; where folds are nested, the regularisation of a split is chosen by the inner fits, by
-the first of the measures, and the whole fit's by the outer ones. Else all regularisations are kept.
+the first of the measures, and the whole fit's by the outer ones. Else all regularisations are kept. A fit whose scores are not
+finite has no measures, and where others have one, its regularisation is not chosen.
 """
 
 from collections.abc import Callable
@@ -82,13 +83,14 @@ def scored(plan: Plan, params: Any, x: Array, y: Array, w: Array, rows: Array, s
     part = lambda which: jax.tree.map(lambda leaf: leaf[which], params)
     of = lambda params, rows: jax.lax.map(lambda one: on_rows(plan.probe, x, y, w, *one), (params, rows))
     weight = jnp.where(rows[:F, None] >= 0, w[:, rows[:F]].swapaxes(0, 1), 0.0).sum(-1)  # [F T]
-    whole, convergence = part(slice(-1, None)), convergence_of(params)
+    whole, convergence = part(slice(-1, None)), convergence_of(params, 3)
     outer = of(part(slice(F)), rows[:F]) if F else None
     elsewhere = of(whole, rows[-1:]) if plan.elsewhere else None
     chosen = jnp.full((F + 1, len(y)), -1)
     if plan.nested and H > 1:
         merits = inner_merits(part(slice(F, -1)), rows, shared.pairs, of)
-        chosen = jnp.concatenate([merits, mean(outer[1][0], weight)[None]]).argmax(2)
+        of_whole = mean_merit(outer[1][0], weight[:, :, None])
+        chosen = jnp.concatenate([merits, of_whole[None]]).argmax(2)
         outer = taken(outer, chosen[:-1])
         elsewhere = taken(elsewhere, chosen[-1:]) if plan.elsewhere else None
         whole = jax.tree.map(lambda leaf: take_hyper(leaf.swapaxes(1, 2), chosen[-1:]).swapaxes(1, 2), whole)
@@ -112,20 +114,28 @@ def on_rows(probe: Probe, x: Array, y: Array, w: Array, params: Any, rows: Array
     x, y, w = x[rows], y[:, rows], jnp.where(rows >= 0, w[:, rows], 0.0)
     z = jax.vmap(jax.vmap(lambda own: probe.predict(own, x)))(params).swapaxes(0, 1)
     of_hypers = jax.vmap(probe.target.measure, in_axes=(0, None, None))
-    return z, jax.vmap(of_hypers)(z, y, w)
+    there = (rows >= 0).reshape(-1, *[1] * (z.ndim - 3))
+    sound = (jnp.isfinite(z) | ~there).all(tuple(range(2, z.ndim)))
+    return z, jax.tree.map(lambda leaf: jnp.where(sound, leaf, jnp.nan), jax.vmap(of_hypers)(z, y, w))
 
 
 def inner_merits(params: Any, rows: Array, pairs: Array, of: Callable[[Any, Array], Any]) -> Array:
     """By what the regularisation of each outer fit is chosen, [F T H]: means over the other folds."""
     one, other = pairs
-    total = sum_of = 0.0
-    for left_out, scored_on in ((one, other), (other, one)):
-        merit = of(params, rows[scored_on])[1][0]  # [I T H]
-        sound = jnp.isfinite(merit)
-        place = jnp.zeros((rows.shape[0] - 1, *merit.shape[1:]))
-        total += place.at[left_out].add(jnp.where(sound, merit, 0.0))
-        sum_of += place.at[left_out].add(sound)
-    return total / jnp.maximum(sum_of, 1)
+    merit = jnp.concatenate([of(params, rows[scored_on])[1][0] for scored_on in (other, one)])  # [2I T H]
+    left_out = jnp.concatenate([one, other])
+    of_fold = (left_out == jnp.arange(rows.shape[0] - 1)[:, None])[:, :, None, None]
+    return jax.vmap(mean_merit, in_axes=(None, 0))(merit, of_fold.astype(merit.dtype))
+
+
+def mean_merit(merit: Array, weight: Array) -> Array:
+    """[K T H] over fits, by their weights; -∞ of what has none where others do. What has a meaning for none does not count."""
+    possible = jnp.isfinite(merit).any(-1, keepdims=True)
+    merit = jnp.where(jnp.isfinite(merit), merit, -jnp.inf)
+    weight = jnp.where(possible, weight, 0.0)
+    total = weight.sum(0)
+    found = jnp.where(weight > 0, weight * merit, 0.0).sum(0) / jnp.where(total > 0, total, 1.0)
+    return jnp.where(total > 0, found, -jnp.inf)
 
 
 def taken(found: tuple[Array, Any], chosen: Array) -> tuple[Array, Any]:

@@ -65,6 +65,7 @@ def cross_validation(
     elsewhere: Bool[np.ndarray, " B"] | None = None,
     seeds: int = 1,
     nested: bool = False,
+    seed: int = 0,
 ) -> Splits:
     """Folds of about one size, by chance.
 
@@ -76,6 +77,7 @@ def cross_validation(
       elsewhere: examples of another distribution, or of a test set: no fit sees them.
       seeds: how many assignments.
       nested: whether folds are split again, to choose a regularisation.
+      seed: of all assignments.
 
     Raises:
       InputError: fewer examples or groups than folds; names that are not one for each example.
@@ -93,9 +95,9 @@ def cross_validation(
     if len(units) < folds:
         raise InputError(f"splits: {folds} folds of {len(units)} {'groups' if groups is not None else 'examples'}")
     fold = np.full((seeds, n), folds)
-    for seed, assigned in enumerate(fold):
+    for number, assigned in enumerate(fold):
         of_unit = np.full(group.max() + 1, folds)
-        of_unit[units] = spread(np.random.default_rng(seed), sizes, stratum[~elsewhere][first], folds)
+        of_unit[units] = spread(np.random.default_rng([seed, number]), sizes, stratum[~elsewhere][first], folds)
         assigned[~elsewhere] = of_unit[group[~elsewhere]]
     return Splits(fold, folds, nested)
 
@@ -131,18 +133,19 @@ def leaks(splits: Splits, same: Sequence[Hashable] | np.ndarray, stacklevel: int
       stacklevel: of the warning.
     """
     own = np.unique(np.asarray(same), return_inverse=True)[1]
-    counts = []
+    counts, first = [], []
     for fold in splits.fold:
         table = np.zeros((own.max() + 1, splits.n_folds + 1), int)
         np.add.at(table, (own, fold), 1)
         outside = table[:, : splits.n_folds].sum(1)[own] - np.where(fold < splits.n_folds, table[own, fold], 0)
         scored = (fold == splits.n_folds) | (splits.n_folds > 1)
-        counts.append(int((scored & (outside > 0)).sum()))
+        wrong = scored & (outside > 0)
+        counts.append(int(wrong.sum()))
+        first.append(int(wrong.argmax()))
     if worst := max(counts):
-        example = int(np.flatnonzero(scored & (outside > 0))[0]) if counts[-1] else 0
         warnings.warn(
             f"splits: {worst} of {len(own)} examples are scored by a fit that saw the same text or row, such as example "
-            f"{example}; give `groups` to keep them together",
+            f"{first[counts.index(worst)]}; give `groups` to keep them together",
             stacklevel=stacklevel,
         )
     return worst

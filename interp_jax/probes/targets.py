@@ -15,9 +15,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from interp_jax.probes.probe import Target
+from interp_jax.probes.probe import Allowed, Target
 
 
 class BinaryMeasures(NamedTuple):
@@ -45,14 +45,14 @@ class RealMeasures(NamedTuple):
 
 
 class Told(NamedTuple):
-    """Of each example: whether it is told right, and the bits that its class costs."""
+    """Of each example, or of each of its labels: whether it is told right, and the bits that its class costs."""
 
     accuracy: Float[Array, "..."]
     bits: Float[Array, "..."]
 
 
 class Missed(NamedTuple):
-    """Of each example: the mean squared error."""
+    """Of each example: the squared error, the mean over columns."""
 
     error: Float[Array, "..."]
 
@@ -73,7 +73,7 @@ def auroc(z: Float[Array, " B"], y: Float[Array, " B"], w: Float[Array, " B"]) -
     return share((yes * (below + not_above)).sum() / 2, yes.sum() * no.sum())
 
 
-def each_binary(z: Float[Array, "... B"], y: Float[Array, "... B"]) -> Told:
+def each_binary(z: Float[Array, "B *C"], y: Float[Array, "B *C"]) -> Told:
     """Of log-odds."""
     return Told(((z > 0) == (y > 0.5)).astype(z.dtype), (jax.nn.softplus(z) - y * z) / np.log(2))
 
@@ -85,7 +85,7 @@ def binary(z: Float[Array, " B"], y: Float[Array, " B"], w: Float[Array, " B"]) 
     return BinaryMeasures(of(w), (of(w * y) + of(w * (1 - y))) / 2, auroc(z, y, w), of(w, told.bits))
 
 
-def each_class(z: Float[Array, "... B C"], y: Float[Array, "... B C"]) -> Told:
+def each_class(z: Float[Array, "B C"], y: Float[Array, "B C"]) -> Told:
     """Of logits."""
     right = (z.argmax(-1) == y.argmax(-1)).astype(z.dtype)
     return Told(right, -(y * jax.nn.log_softmax(z)).sum(-1) / np.log(2))
@@ -104,7 +104,7 @@ def labels(z: Float[Array, "B C"], y: Float[Array, "B C"], w: Float[Array, " B"]
     return BinaryMeasures(*map(jnp.nanmean, jax.vmap(binary, in_axes=(1, 1, None))(z, y, w)))
 
 
-def each_label(z: Float[Array, "... B C"], y: Float[Array, "... B C"]) -> Told:
+def each_label(z: Float[Array, "B C"], y: Float[Array, "B C"]) -> Told:
     """The mean over labels."""
     return Told(*(part.mean(-1) for part in each_binary(z, y)))
 
@@ -117,18 +117,41 @@ def real(z: Float[Array, "B ..."], y: Float[Array, "B ..."], w: Float[Array, " B
     return RealMeasures(jnp.nanmean(1 - share(error, spread)), jnp.mean(share(error, w.sum())))
 
 
-def each_number(z: Float[Array, "... B"], y: Float[Array, "... B"]) -> Missed:
-    """Of one number."""
-    return Missed(jnp.square(y - z))
+def each_number(z: Float[Array, "B ..."], y: Float[Array, "B ..."]) -> Missed:
+    """Of numbers, or of rows of them."""
+    return Missed(jnp.square(y - z).reshape(len(y), -1).mean(1))
 
 
-def each_row(z: Float[Array, "... B C"], y: Float[Array, "... B C"]) -> Missed:
-    """Of several numbers."""
-    return Missed(jnp.square(y - z).mean(-1))
+def are_bits(y: np.ndarray) -> Bool[np.ndarray, " B"]:
+    """Whether all of an example's targets are 0 or 1."""
+    return ((y == 0) | (y == 1)).reshape(len(y), -1).all(1)
 
 
-BINARY = Target(binary, each_binary, lambda y: (2, np.asarray(y) > 0.5))
-CLASSES = Target(classes, each_class, lambda y: (np.shape(y)[-1], np.asarray(y).argmax(-1)))
-LABELS = Target(labels, each_label)
-REAL = Target(real, each_number)
-REAL_ROWS = Target(real, each_row)
+def are_classes(y: np.ndarray) -> Bool[np.ndarray, " B"]:
+    """Whether an example is of one class at most."""
+    return are_bits(y) & (y.reshape(len(y), -1).sum(1) <= 1) & (y.ndim == 2)
+
+
+def two(y: np.ndarray) -> tuple[int, Int[np.ndarray, "B *C"]]:
+    """The classes of targets of 0 and 1."""
+    return 2, (y > 0.5).astype(int)
+
+
+def own_class(y: np.ndarray) -> tuple[int, Int[np.ndarray, " B"]]:
+    """The class of each example, -1 of those of none."""
+    return y.shape[1], np.where(y.any(1), y.argmax(1), -1)
+
+
+def number(y: np.ndarray) -> tuple[int, Int[np.ndarray, " B"]]:
+    """Which of the numbers, or rows of them, that there are each is."""
+    rows = y.reshape(len(y), -1)
+    return 0, np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+ONE_OF_MANY = Allowed(are_classes, "[examples, classes] of 0 and one 1, as jax.nn.one_hot makes them")
+BINARY = Target(binary, each_binary, two, Allowed(lambda y: are_bits(y) & (y.ndim == 1), "0 or 1"))
+CLASSES = Target(classes, each_class, own_class, ONE_OF_MANY)
+LABELS = Target(
+    labels, each_label, two, Allowed(lambda y: are_bits(y) & (y.ndim == 2), "[examples, labels] of 0 and 1")
+)
+REAL = Target(real, each_number, number)

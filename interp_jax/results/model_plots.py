@@ -90,6 +90,7 @@ def matrix_grid(
     axes: Axes,
     value_title: str,
     limits: tuple[float, float] | None = None,
+    hover: Sequence[Sequence[Sequence[str]]] | None = None,
 ) -> go.Figure:
     """Matrices of one shape, side by side on one colour scale; rows and columns are labelled once, at the edges.
 
@@ -102,15 +103,17 @@ def matrix_grid(
       value_title: what the numbers are.
       limits: values at the ends of the colour scale, which has two colours where the first is negative; by default those that
         occur.
+      hover: what is said of each cell, where it is more than its value.
     """
     x, y = ([shorten(text, LABEL_TEXT) for text in labels] for labels in (x, y))
     figure, columns, panel_height = _panels(titles, x, y)
-    hover = "%{y} → %{x}: %{z:.3g}<extra></extra>"
+    told = "%{y} → %{x}: " + ("%{z:.3g}" if hover is None else "%{text}") + "<extra></extra>"
     style = {"showgrid": False, "mirror": True, "ticklen": 2, "title_standoff": 8, "title_font_size": 12}
     for i in range(-(-len(matrices) // columns) * columns):
         place, lowest, first = _place(i, columns), i + columns >= len(matrices), i % columns == 0
         if i < len(matrices):
-            figure.add_trace(go.Heatmap(z=matrices[i], coloraxis="coloraxis", hovertemplate=hover), **place)
+            text = None if hover is None else [[plain(cell) for cell in row] for row in hover[i]]
+            figure.add_trace(go.Heatmap(z=matrices[i], text=text, coloraxis="coloraxis", hovertemplate=told), **place)
         seen = {"visible": i < len(matrices), **style, **place}
         figure.update_xaxes(title_text=plain(axes.x) if lowest else "", showticklabels=lowest, **seen)
         figure.update_yaxes(title_text=plain(axes.y) if first else "", showticklabels=first, **seen)

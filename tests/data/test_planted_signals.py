@@ -39,6 +39,15 @@ def test_exclusive_or():
         assert auroc == pytest.approx(0.5, abs=0.02)
 
 
+def test_marked_positions_say_the_label_and_their_mean_less():
+    drawn = planted.marked(KEYS, N, 5, 6, strength=1.2)
+    of_mark, of_sign = np.moveaxis(np.asarray(drawn.x @ drawn.directions.T), 2, 0)
+    found = of_sign[np.arange(N), of_mark.argmax(1)]
+    rates = planted.marked_rates(5, 1.2)
+    assert share(found, drawn.y) == pytest.approx(float(rates[0]), abs=0.01)
+    assert share(of_sign.sum(1), drawn.y) == pytest.approx(float(rates[1]), abs=0.01) and rates[1] < rates[0] - 0.1
+
+
 def test_ranked_targets_have_that_rank_and_those_directions():
     drawn = planted.ranked(KEYS, N, 8, k=3, targets=7)
     T = np.linalg.lstsq(np.asarray(drawn.x), np.asarray(drawn.y))[0].T

@@ -47,6 +47,14 @@ def test_python_blocks(page, tmp_path, monkeypatch):
         exec(compile(text, f"{page.name}, Python block {number}", "exec"), namespace)
 
 
+def test_a_new_probe_is_a_file_of_forty_lines():
+    """As docs/write_a_probe.md says: its first block, all that a probe needs, and nothing else."""
+    (page,) = (page for page in PAGES if page.name == "write_a_probe.md")
+    first = blocks(page, "python")[0]
+    assert "def fit(" in first and "def predict(" in first and "PROBE = Probe(" in first
+    assert len(first.splitlines()) <= 40
+
+
 @pytest.mark.parametrize("words", commands())
 def test_commands(words, tmp_path):
     environment = {**os.environ, "INTERP_JAX_PYTHON": sys.executable, "INTERP_JAX_RUNS": str(tmp_path)}

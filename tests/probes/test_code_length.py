@@ -40,6 +40,7 @@ def test_a_probe_that_guesses_costs_the_uniform_code_exactly(target, each):
     run = jax.jit(lambda *given: code_length.online_code(KEY, silent(target), *given, (), (0.1, 0.5, 1.0)))
     code = run(*map(jnp.float32, (np.zeros((200, 1)), y[target], w)))
     np.testing.assert_allclose([code.bits, code.uniform, code.shuffled], w.sum() * each, rtol=1e-5)
+    assert code.convergence is None
 
 
 def counting(key, x, y, w, hypers):
@@ -88,6 +89,10 @@ def test_portions_are_those_of_numpy_and_what_is_held_out_costs_nothing():
         bits = -np.log2((first * p + 1) / (first + 2))
         want.append((w * bits)[(rank >= first) & (rank < stop)].sum())
     np.testing.assert_allclose(code.portions, want, rtol=1e-3)
+    assert code.convergence.converged.shape == (2, 2) and code.convergence.converged.all()
+    short = k_sparse.PROBE._replace(fit=partial(k_sparse.fit, most_steps=1))
+    cut = code_length.online_code(KEY, short, *map(jnp.float32, (x, y, w)), hypers, ends)
+    assert not cut.convergence.converged.all() and cut.convergence.steps.max() == 1
     assert code.bits < 0.6 * code.uniform < 0.7 * code.shuffled and code.compression > 1.6
     moved = run(
         jnp.float32(np.where((w == 0)[:, None], 50, x)), jnp.float32(np.where(w == 0, 1 - y, y)), jnp.float32(w)

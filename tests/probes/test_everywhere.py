@@ -1,6 +1,7 @@
 """The engine against loops by hand in NumPy: fits of every split, choices of nested ones, controls, weights, devices."""
 
 import itertools
+import warnings
 from functools import partial
 from typing import NamedTuple
 
@@ -10,14 +11,14 @@ import numpy as np
 import pytest
 
 from interp_jax.errors import InputError
-from interp_jax.probes import logistic, ridge
+from interp_jax.probes import bilinear, l1, logistic, mlp, ridge
 from interp_jax.probes.everywhere import Examples, balanced, everywhere
 from interp_jax.probes.linear import Linear, predict
 from interp_jax.probes.moments import moments_like
 from interp_jax.probes.positive import solve
 from interp_jax.probes.probe import Probe
 from interp_jax.probes.splits import cross_validation, held_out
-from interp_jax.probes.targets import REAL
+from interp_jax.probes.targets import LABELS, REAL
 
 RNG = np.random.default_rng(0)
 B, D, PENALTIES = 60, 3, np.array([0.1, 10.0, 1000.0])
@@ -55,6 +56,41 @@ def by_hand(x, y, fold, penalty, n_folds=3):
         measures.append(r2(z[fold == f], y[fold == f]))
     sizes = np.bincount(fold)[:n_folds]
     return np.average(measures[:-1], weights=sizes), measures[-1], scores
+
+
+def test_controls_that_are_not_there_are_warned_of_unless_that_is_said():
+    run = lambda **more: everywhere(
+        ridge.PROBE,
+        Examples(X[0, 0], Y[0], **more.pop("given", {})),
+        cross_validation(B, 3),
+        ridge.Hypers(1.0),
+        **more,
+    )
+    with pytest.warns(UserWarning, match=r"no control 'types' \(give `types`, .* and 'untrained' \(give `untrained`"):
+        run()
+    with pytest.warns(
+        UserWarning, match=r"no control 'untrained' .*; without=\('untrained',\) says that this is meant"
+    ):
+        run(given={"types": TYPES})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        got = run(without=("types", "untrained"))
+    assert got.axes["control"] == ("true", "shuffled", "direction")
+    with pytest.raises(InputError, match="without = 'shuffled', a control that is always there"):
+        run(without=("shuffled",))
+
+
+def test_a_sweep_is_one_program_and_further_sweeps_compile_none(compilations):
+    """Other activations, labels, folds, penalties and seeds of the same shapes are data."""
+    options = {"axes": AXES, "without": ("untrained",)}
+    with compilations() as names:
+        for n in range(3):
+            examples = Examples(X + n, Y[:, ::-1].copy() if n else Y, types=TYPES)
+            splits = cross_validation(B, 3, seeds=2, seed=n)
+            everywhere(ridge.PROBE, examples, splits, ridge.Hypers(PENALTIES * (n + 1)), seed=n, **options)
+            if not n:
+                first = len(names)
+    assert names.count("on_device") == 1 and len(names) == first, names[first:]
 
 
 def test_names_and_shapes(plain):
@@ -204,6 +240,82 @@ def test_positions_may_be_kept_and_targets_may_be_of_sites():
         z = np.c_[x[site].mean(1), np.ones(B)] @ want
         np.testing.assert_allclose(got.scores[site, 0, 0, 0, 0, 40:], z[40:], atol=1e-3)
         np.testing.assert_allclose(got.measures.r2[site, 0, 0, 0, 0], r2(z[40:], y[site, 0, 40:]), atol=1e-3)
+
+
+def test_examples_of_another_distribution_are_measured_by_themselves(plain):
+    """Neither intervals nor differences pool them with those of folds."""
+    outside = plain.outside()
+    np.testing.assert_array_equal(outside.measures.r2, plain.elsewhere.r2)
+    for found, rows in ((plain, ~ELSEWHERE), (outside, ELSEWHERE)):
+        each, z, y = found.each("error"), plain.scores[:, :, :, :, 0], plain.targets()[..., None, :]
+        np.testing.assert_allclose(each[..., rows], np.square(z - y)[..., rows], rtol=1e-5)
+        assert np.isnan(each[..., ~rows]).all()
+        np.testing.assert_allclose(found.interval("error").mean, np.square(z - y)[..., rows].mean(-1), rtol=1e-5)
+        np.testing.assert_allclose(
+            found.interval("error").mean - found.interval("error", "shuffled").mean,
+            found.difference("error").mean,
+            atol=1e-4,
+        )
+    with pytest.raises(InputError, match="every example is of a fold; give `elsewhere`"):
+        everywhere(ridge.PROBE, Examples(X[0, 0], Y[0]), cross_validation(B, 3), ridge.Hypers(1.0)).outside()
+
+
+def fails_at(penalty, lost):
+    """Ridge regression whose fits with one penalty fail: nothing is left of their scores."""
+
+    def fit(key, x, y, w, hypers):
+        fitted = ridge.fit(key, x, y, w, hypers)
+        return fitted._replace(bias=jnp.where(hypers.penalty == np.float32(penalty), lost, fitted.bias))
+
+    return Probe(fit, predict, REAL, factorises=True)
+
+
+@pytest.mark.parametrize("lost", [np.nan, np.inf])
+def test_a_regularisation_whose_fits_fail_is_not_chosen(lost):
+    """Not even where all others are worse than a constant, whose R² is 0; and there is no figure of it."""
+    splits = cross_validation(B, 3, nested=True)
+    examples = Examples(X[0, 0], RNG.normal(size=B))
+    worse = ridge.Hypers(np.array([1e-3, 1e-2, 1e-1]))
+    probe = fails_at(1e-3, lost)
+    got = everywhere(probe, examples, splits, worse)
+    assert got.measure("r2").item() < 0 and (got.chosen > 0).all() and np.isfinite(got.scores).all()
+    plain = everywhere(probe, examples, splits._replace(nested=False), worse)
+    assert np.isnan(plain.measures.r2[..., 0]).all() and np.isfinite(plain.measures.r2[..., 1:]).all()
+
+
+LABELLED = {
+    "logistic": (logistic.PROBE, logistic.Hypers(1.0)),
+    "l1": (l1.PROBE._replace(fit=partial(l1.fit, loss="labels")), l1.Hypers(1.0)),
+    "mlp": (mlp.PROBE._replace(fit=partial(mlp.fit, loss="labels", width=4, tolerance=1e-4)), mlp.Hypers(1.0)),
+    "bilinear": (bilinear.PROBE._replace(fit=partial(bilinear.fit, loss="labels", rank=1)), bilinear.Hypers(1.0)),
+}
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_several_labels_of_one_probe(name):
+    """Their figures are the means over labels, and a fit has converged where all of its labels have."""
+    y, splits = (X[0, 0] > 2).astype(float), cross_validation(B, 2)
+    probe, hypers = LABELLED[name]
+    got = everywhere(probe._replace(target=LABELS), Examples(X[:, 0], y[None]), splits, hypers, axes={"layer": (0, 1)})
+    assert got.scores.shape == (2, 1, 1, 3, 1, B, D) and got.convergence.steps.shape == (2, 1, 1, 3, 1, 3)
+    assert got.unconverged() == [] and got.measure("accuracy")[0].item() > 0.75
+    right = (got.scores[0, 0, 0, 0, 0] > 0) == (y > 0)
+    np.testing.assert_allclose(got.interval("accuracy").mean[0].item(), right.mean(), rtol=1e-5)
+    if name == "logistic":  # each label has the fit that it has alone
+        alone = everywhere(probe, Examples(X[0, 0], y.T), splits, hypers)
+        np.testing.assert_allclose(got.params.weights[0, 0, 0, 0], alone.params.weights[0, :, 0], atol=1e-4)
+        steps = got.convergence.steps[0, 0, 0, 0, 0]
+        np.testing.assert_array_equal(steps, alone.convergence.steps[0, :, 0, 0].max(0))
+        worst = alone.convergence.gradient[0, :, 0, 0].max(0)
+        np.testing.assert_allclose(got.convergence.gradient[0, 0, 0, 0, 0], worst, atol=1e-6)
+
+
+def test_several_numbers_have_an_interval_of_their_error():
+    y, splits = np.stack([Y[0], 3 * Y[0] + 1], 1)[None], cross_validation(B, 3)
+    got = everywhere(ridge.PROBE, Examples(X[0, 0], y), splits, ridge.Hypers(PENALTIES))
+    want = np.square(got.scores[0, 0, 0] - np.float32(y[0])).mean((-2, -1))
+    np.testing.assert_allclose(got.interval("error").mean[0, 0], want, rtol=1e-4)
+    assert (got.difference("error").mean < 0).all()
 
 
 def test_what_there_is_not_is_named(plain):

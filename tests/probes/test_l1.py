@@ -86,33 +86,3 @@ def test_an_unknown_loss_and_classes_without_an_axis_are_refused():
     for loss, message in (("binry", "did you mean 'binary'"), ("classes", "one-hot targets")):
         with pytest.raises(InputError, match=message):
             l1.fit(jax.random.key(0), *given, l1.Hypers(), loss)
-
-
-def objective(weights, bias, y, penalty, real):
-    z = X @ weights + bias
-    loss = 0.5 * np.square(z - y) if real else np.logaddexp(0, z) - y * z
-    return W @ loss + penalty * np.abs(weights).sum()
-
-
-@pytest.mark.parametrize("loss", ["binary", "real"])
-def test_a_path_is_scikit_learns_penalty_by_penalty(loss):
-    """Theirs has weights of examples too: logistic regression by saga, the lasso by coordinate descent."""
-    pytest.importorskip("sklearn", minversion="1.8")
-    models = pytest.importorskip("sklearn.linear_model")
-    real, y = loss == "real", VALUES if loss == "real" else LABELS
-    with jax.enable_x64(True):
-        given = [jnp.asarray(a) for a in (X, y, W)]
-        penalties = float(l1.largest_penalty(*given)) * np.array([0.7, 0.3, 0.1, 0.03])
-        run = jax.jit(lambda *a: l1.path(*a, loss, tolerance=1e-9, most_steps=50_000))
-        got = run(*given, jnp.asarray(penalties))
-        weights, bias = np.asarray(got.weights), np.asarray(got.bias)
-    scale = np.where(X.std(0) > 0, X.std(0), 1.0)
-    for ours, own_bias, penalty in zip(weights, bias, penalties, strict=True):
-        if real:
-            theirs = models.Lasso(alpha=penalty / W.sum(), tol=1e-12, max_iter=100_000)
-        else:
-            theirs = models.LogisticRegression(l1_ratio=1, C=1 / penalty, solver="saga", tol=1e-10, max_iter=200_000)
-        theirs.fit(X, y, sample_weight=W)
-        best = objective(theirs.coef_.ravel(), float(np.ravel(theirs.intercept_)[0]), y, penalty, real)
-        assert abs(objective(ours, own_bias, y, penalty, real) - best) <= 1e-6 * best
-        np.testing.assert_allclose(ours * scale, theirs.coef_.ravel() * scale, atol=1e-3)

@@ -1,4 +1,4 @@
-"""Discriminants of classes, with equal priors and counted ones, against scikit-learn's and against NumPy in float64."""
+"""Discriminants of classes, with equal priors and counted ones, against NumPy in float64."""
 
 import jax
 import jax.numpy as jnp
@@ -43,20 +43,6 @@ def test_float32_says_nearly_the_same():
         jnp.asarray(X, "f"),
     )
     np.testing.assert_allclose(z, by_hand(X, Y, np.ones(600), 1e-3), atol=2e-3)
-
-
-@pytest.mark.parametrize(("priors", "shrinkage"), [("equal", None), ("counted", None), ("counted", 0.05)])
-def test_it_is_scikit_learns(priors, shrinkage):
-    theirs = pytest.importorskip("sklearn.discriminant_analysis").LinearDiscriminantAnalysis
-    more = 5 * (priors == "counted")  # with priors that are given, theirs weighs covariances by these
-    known = np.concatenate([np.flatnonzero(KIND == c)[: 20 + more * c] for c in range(3)])
-    given = np.ones(3) / 3 if priors == "equal" else None
-    theirs = theirs(solver="lsqr", priors=given, shrinkage=shrinkage).fit(X[known], KIND[known])
-    with jax.enable_x64(True):
-        given = map(jnp.asarray, (X[known], Y[known], np.ones(len(known))))
-        ours = predict(lda.fit(None, *given, Hypers(shrinkage or 1e-12), priors), jnp.asarray(X[known]))
-    theirs, ours = (np.asarray(z) - np.asarray(z)[:, :1] for z in (theirs.decision_function(X[known]), ours))
-    np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
 
 
 def test_other_priors_are_refused():

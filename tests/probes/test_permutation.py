@@ -43,7 +43,7 @@ def test_too_few_orders_are_refused():
 def test_labels_of_a_group_stay_together_begin_anywhere_and_groups_change_places():
     groups = np.array([5, 5, 2, 2, 2, 7, 7, 9])
     counted, fold = np.array([1, 1, 1, 1, 1, 1, 0, 1], bool), np.array([0, 0, 1, 1, 1, 0, 0, 2])
-    seen = {tuple(draw(seed, fold, 2, counted, None, groups)[1]) for seed in range(600)}
+    seen = {tuple(draw(seed, 0, fold, 2, counted, None, groups)[1]) for seed in range(600)}
     assert len(seen) == 6 * 3 * 2  # three groups of folds, of 3, 2, 1; what is of no fold, or does not count, stays
     for order in seen:
         assert order[6:] == (6, 7) and sorted(order) == list(range(8))

@@ -1,5 +1,6 @@
 """What a planted model uses has its effect, what can only be read has none, and intervals cover."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,9 +8,20 @@ import scipy.stats
 
 from interp_jax import taps
 from interp_jax.errors import InputError
+from interp_jax.models import transformer
+from interp_jax.models.transformer import TransformerConfig
 from interp_jax.probes.erasure.eraser import Eraser, interchanged, stacked
-from interp_jax.probes.erasure.linear import projection, random_like
-from interp_jax.probes.reliance import Measured, measured, reliance, relied_on
+from interp_jax.probes.erasure.labelled import (
+    means,
+    means_edit,
+    transport,
+    transport_edits,
+    transported,
+    without_means,
+)
+from interp_jax.probes.erasure.linear import least_change, projection, random_like
+from interp_jax.probes.reliance import Measured, measured, measured_under, outlier_p, over_both, reliance, relied_on
+from tests.probes.planted_moments import moments_of, stacked_moments
 
 D, B, L = 24, 40, 3
 RNG = np.random.default_rng(0)
@@ -74,6 +86,67 @@ def test_an_interchange_carries_the_source_over():
     np.testing.assert_allclose(found.erased[1], CLEAN, rtol=1e-4, atol=1e-5)
 
 
+CFG = TransformerConfig(n_layers=2, d_model=16, n_heads=2, d_head=8, d_vocab=11, n_context=8)
+PARAMS = jax.tree.map(lambda w: 2 * w, transformer.init(jax.random.key(0), CFG))
+TOKENS = np.random.default_rng(5).integers(0, 11, (24, 8))
+CLASS = TOKENS % 3
+
+
+def margin(params, tokens):
+    """The largest logit at the last position, of each window."""
+    return transformer.apply(params, tokens, CFG)[:, -1].max(-1)
+
+
+def in_transformer():
+    """The stream after the first layer [B P D], and moments of its rows with classes of tokens, together and each by itself."""
+    stream = lambda params, tokens: transformer.stream(params, tokens, CFG)
+    _, acts = taps.record(stream, {"blocks.resid_post": (0,)})(PARAMS, TOKENS)
+    x = np.asarray(acts["blocks.resid_post"][0], np.float64)
+    rows, kind = x.reshape(-1, 16), CLASS.ravel()
+    classes = [moments_of(rows[kind == c], np.zeros(((kind == c).sum(), 0))) for c in range(3)]
+    return x, moments_of(rows, np.eye(3)[kind]), stacked_moments(classes)
+
+
+def by_hand(x):
+    """The margin of a stream after the first layer."""
+    return transformer.unembed(PARAMS, transformer.blocks(PARAMS, jnp.float32(x), CFG, first_layer=1)[0], CFG)[
+        :, -1
+    ].max(-1)
+
+
+def test_an_interchange_in_a_transformer_is_that_of_its_stream_by_hand():
+    """At all positions, of another window; beside random subspaces of equal rank that are interchanged likewise."""
+    x, moments, _ = in_transformer()
+    eraser, order = least_change(moments), np.roll(np.arange(24), 7)
+    source = stacked([interchanged(eraser, x[order])])
+    controls = random_like(stacked([eraser]), 0, 3, moments.covariance[None])
+    found = measured(margin, (PARAMS, TOKENS), "blocks.resid_post", source, controls, np.array([0]))
+    np.testing.assert_allclose(found.erased[0], by_hand(x - (x - x[order]) @ eraser.read @ eraser.write), atol=1e-3)
+    read, write = controls.read[1, 0], controls.write[1, 0]
+    np.testing.assert_allclose(found.control[1, 0], by_hand(x - (x - x[order]) @ read @ write), atol=1e-3)
+    assert np.abs(found.erased[0] - found.clean).max() > 0.1
+
+
+@pytest.mark.parametrize("kind", ["means", "transport"])
+def test_erasers_that_are_told_labels_are_measured_beside_shuffled_ones(kind):
+    x, moments, classes = in_transformer()
+    other = np.random.default_rng(6).permutation(CLASS.ravel()).reshape(CLASS.shape)
+    by, edit = (means(moments), means_edit) if kind == "means" else (transport(classes), transport_edits)
+    told = (lambda y: np.eye(3)[y]) if kind == "means" else (lambda y: y)
+    edits = [edit(by, told(y), 0) for y in (CLASS, other)]
+    found = measured_under(margin, (PARAMS, TOKENS), "blocks.resid_post", edits[:1], [edits[1:], edits[:1]], batch=2)
+    np.testing.assert_array_equal(found.control[1], found.erased)
+    for values, y in ((found.erased[0], CLASS), (found.control[0, 0], other)):
+        rows = x.reshape(-1, 16)
+        left = without_means(by, rows, np.eye(3)[y.ravel()]) if kind == "means" else transported(by, rows, y.ravel())
+        np.testing.assert_allclose(values, by_hand(left.reshape(x.shape)), atol=2e-3)
+    np.testing.assert_allclose(found.clean, by_hand(x), atol=1e-4)
+    with pytest.raises(InputError, match=r"1 edits and \[2\] controls: each draw has a control for each edit"):
+        measured_under(margin, (PARAMS, TOKENS), "blocks.resid_post", edits[:1], [edits])
+    with pytest.raises(InputError, match="all are of one structure and shape"):
+        measured_under(margin, (PARAMS, TOKENS), "blocks.resid_post", edits[:1], [[edit(by, told(CLASS[:2]), 0)]])
+
+
 def test_intervals_cover_over_2000_seeds():
     """Examples, draws and both vary; the true excess is 0.3, of which an exact binomial test must not reject 95%."""
     rng, n_seeds = np.random.default_rng(1), 2000
@@ -88,6 +161,34 @@ def test_intervals_cover_over_2000_seeds():
         of_effects += got.effect.low[0] <= 0.8 <= got.effect.high[0]
     for count in (hits, of_effects):
         assert scipy.stats.binomtest(count, n_seeds, 0.95).pvalue > 1e-3, count / n_seeds
+
+
+@pytest.mark.parametrize("draws", [2, 3, 10])
+def test_intervals_of_few_draws_cover_too(draws):
+    """At least as often as they say, where most of the variance is of draws and where least is."""
+    rng, n_seeds = np.random.default_rng(3), 2000
+    for spread in (0.1, 0.6, 2.0):
+        example = rng.normal(size=(n_seeds, 30))
+        effect = 0.8 + example + rng.normal(size=(n_seeds, 30))
+        control = 0.5 + spread * rng.normal(size=(draws, n_seeds, 1)) + 0.5 * example
+        control = control + 0.5 * rng.normal(size=(draws, n_seeds, 30))
+        got = over_both(effect - control.mean(0), control.mean(-1), 0.95)
+        hits = int(((got.low <= 0.3) & (0.3 <= got.high)).sum())
+        assert scipy.stats.binomtest(hits, n_seeds, 0.95, "less").pvalue > 1e-3, (spread, hits / n_seeds)
+
+
+@pytest.mark.parametrize("draws", [3, 10])
+def test_a_subspace_like_any_other_is_no_outlier_more_often_than_it_is_said(draws):
+    """Its interval is about itself: that it lies above 0 is no sign of use, where directions differ in what they cost."""
+    rng, n_seeds = np.random.default_rng(4), 4000
+    cost = rng.normal(size=(1 + draws, n_seeds, 1)) + 0.7 * rng.normal(size=(1 + draws, n_seeds, 30))
+    examples, of_draws = cost[0] - cost[1:].mean(0), cost[1:].mean(-1)
+    called = outlier_p(examples, of_draws) <= 0.05
+    assert scipy.stats.binomtest(int(called.sum()), n_seeds, 0.05, "greater").pvalue > 1e-3, called.mean()
+    assert called.mean() > 0.03
+    assert (over_both(examples, of_draws, 0.9).low > 0).mean() > 0.1
+    far = outlier_p(examples + 40, of_draws)
+    assert np.median(far) < 1e-3 and np.allclose(outlier_p(-examples, of_draws), 1 - outlier_p(examples, of_draws))
 
 
 def test_p_is_uniform_where_the_subspace_is_random_itself():

@@ -29,20 +29,6 @@ def test_it_is_the_least_squares_solution(weighted):
     np.testing.assert_allclose(ridge.predict(one, jnp.float32(X)), np.c_[X, np.ones(60)] @ want[:, 0], atol=1e-4)
 
 
-@pytest.mark.parametrize("n", [25, 90])
-def test_it_is_scikit_learns_along_a_path_also_with_fewer_examples_than_columns(n):
-    theirs = pytest.importorskip("sklearn.linear_model").Ridge
-    x, y, s = RNG.normal(size=(n, 40)) + 2, RNG.normal(size=(n, 3)), RNG.integers(1, 3, n).astype(float)
-    penalties = np.geomspace(1e-3, 1e4, 8)
-    with jax.enable_x64(True):
-        fit = jax.vmap(lambda penalty: ridge.fit(None, *map(jnp.asarray, (x, y, s)), ridge.Hypers(penalty)))
-        got = fit(jnp.asarray(penalties))
-    for penalty, weights, bias in zip(penalties, np.asarray(got.weights), np.asarray(got.bias), strict=True):
-        want = theirs(alpha=penalty, solver="cholesky").fit(x, y, sample_weight=s)
-        np.testing.assert_allclose(weights, want.coef_, rtol=1e-6, atol=1e-8)
-        np.testing.assert_allclose(bias, want.intercept_, rtol=1e-6, atol=1e-8)
-
-
 def test_leaving_one_out_is_a_fit_without_it():
     """For all penalties and targets, with weights; an example of weight 0 is predicted as it is."""
     s = RNG.integers(0, 3, 60).astype(float)

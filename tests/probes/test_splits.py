@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from interp_jax.errors import InputError
-from interp_jax.probes.splits import cross_validation, held_out, leaks
+from interp_jax.probes.controls import draw
+from interp_jax.probes.splits import Splits, cross_validation, held_out, leaks
 
 RNG = np.random.default_rng(0)
 
@@ -18,6 +19,15 @@ def test_folds_are_of_one_size_and_differ_by_seed():
     assert rows.shape == (3, 6, 21) and (rows[:, 5] == -1).all()
     np.testing.assert_array_equal(np.sort(rows[1][rows[1] >= 0]), np.arange(103))
     np.testing.assert_array_equal(splits.include, np.r_[1 - np.eye(5), np.ones((1, 5))])
+
+
+def test_neighbouring_seeds_share_no_folds_and_no_order_of_labels():
+    """All assignments and orders of two seeds differ: those of the first are not those of the second, one further."""
+    folds = np.concatenate([cross_validation(60, 3, seeds=4, seed=seed).fold for seed in (0, 1, 2)])
+    assert len(np.unique(folds, axis=0)) == 12
+    one, all_count, none = np.zeros(60, int), np.ones(60, bool), None
+    orders = [draw(seed, n, one, 3, all_count, none)[1] for seed in (0, 1, 2) for n in range(4)]
+    assert len(np.unique(orders, axis=0)) == 12
 
 
 def test_groups_stay_together_and_strata_are_even():
@@ -69,3 +79,6 @@ def test_leaks_are_counted():
     with pytest.warns(UserWarning, match="1 of 4 .* such as example 3"):
         assert leaks(held_out(np.array([False, False, False, True])), ["a", "b", "c", "a"]) == 1
     assert leaks(held_out(np.array([False, False, True, True])), ["a", "a", "b", "b"]) == 0
+    two = Splits(np.array([[1, 0, 0, 1, 0], [0, 0, 0, 0, 1]]), 1)  # the second seed has fewer
+    with pytest.warns(UserWarning, match="2 of 5 .* such as example 0"):
+        assert leaks(two, ["a", "a", "b", "b", "b"]) == 2

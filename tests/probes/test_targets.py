@@ -63,7 +63,7 @@ def test_what_is_said_of_each_example_has_the_measures_for_its_mean():
         (targets.CLASSES, z, c),
         (targets.LABELS, z, c),
         (targets.REAL, Z, Y),
-        (targets.REAL_ROWS, z, c),
+        (targets.REAL, z, c),
     ]
     for target, z, y in cases:
         measured, each = target.measure(f(z), f(y), f(W)), target.each(f(z), f(y))

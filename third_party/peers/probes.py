@@ -103,7 +103,9 @@ def ours(kind: str, data: Data, splits: Splits) -> Probed:
     probe = ridge.CLASSIFIER if kind == "ridge" else LOGISTIC
     hypers = (ridge if kind == "ridge" else logistic).Hypers(PENALTIES)
     axes = {"site": tuple(range(len(data.x)))}
-    return everywhere(probe, Examples(data.x, data.y, types=data.types), splits, hypers, axes=axes)
+    return everywhere(
+        probe, Examples(data.x, data.y, types=data.types), splits, hypers, axes=axes, without=("untrained",)
+    )
 
 
 LOGISTIC = logistic.PROBE._replace(fit=partial(logistic.fit, tolerance=TOLERANCE))

@@ -91,22 +91,19 @@ def last_occurrence(tokens: Int[np.ndarray, "W P"]) -> Int[np.ndarray, "W P"]:
     return found
 
 
-def label_pairs(pairs: Pairs, place: str, source: str) -> Annotated:
-    """Contrast pairs as a question: which of both sides is it, at a named place? A pair is one group.
-
-    Raises:
-      InputError: no such place.
-    """
-    at = np.asarray(marked(pairs, place))
-    side = np.where(at, 1, NONE).astype(np.int32)
+def label_pairs(pairs: Pairs, source: str) -> Annotated:
+    """Contrast pairs as a question: which of both sides is it, at each of their named places? A pair is one group."""
+    sides = {name: np.where(np.asarray(marked(pairs, name)), 1, NONE).astype(np.int32) for name in pairs.places}
+    other = {name: np.where(side == 1, 0, NONE).astype(np.int32) for name, side in sides.items()}
+    about = "whether the prompt is the clean one, read at "
     tokens = np.concatenate([np.asarray(pairs.clean), np.asarray(pairs.corrupted)]).astype(np.int32)
     positions = np.asarray(pairs.positions)
-    n = len(at)
+    n = len(pairs.clean)
     return Annotated(
         tokens=tokens,
         positions=positions if len(positions) == 1 else np.concatenate([positions, positions]),
-        labels={"clean": np.concatenate([side, np.where(at, 0, NONE).astype(np.int32)])},
-        variables={"clean": Variable(("no", "yes"), f"whether the prompt is the clean one, read at {place}")},
+        labels={f"clean at {name}": np.concatenate([sides[name], other[name]]) for name in sides},
+        variables={f"clean at {name}": Variable(("no", "yes"), about + name) for name in sides},
         group=np.tile(np.arange(n, dtype=np.int32), 2),
         names=tuple(f"pair {i}" for i in range(n)),
         left_out=(),

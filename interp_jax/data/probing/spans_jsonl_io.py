@@ -5,7 +5,8 @@
 "span" is characters [start, end), or a word that occurs once; it must begin and end where tokens do, but for blanks before it,
 and its last token is read. "label" is a word, an integer, true or false, each of which is a class; or a number with a point,
 such as 2.5, and then labels are numbers, which a probe is to say. Lines of one "group" stay on one side of every split; by
-default those of one text do.
+default those of one text do. No probe is fitted on lines with "split": "elsewhere", which are of another distribution: what is
+read of them stands by itself.
 """
 
 import json
@@ -22,7 +23,9 @@ from interp_jax.data.probing.variables import NONE, Annotated, Variable
 from interp_jax.data.tokenizer_io import Tokenizer, encode
 from interp_jax.errors import InputError, nearest
 
-FIELDS = ("text", "span", "label", "group")
+FIELDS = ("text", "span", "label", "group", "split")
+REQUIRED = FIELDS[:3]
+ELSEWHERE = "elsewhere"
 EXAMPLE = 'as {"text": "the dogs ran", "span": [4, 8], "label": "many"}'
 VARIABLE = "label"
 
@@ -38,6 +41,7 @@ class Line(NamedTuple):
     span: Span
     label: Label
     group: str
+    elsewhere: bool
 
 
 def read_examples(path: str | Path, tokenizer: Tokenizer, most_positions: int) -> Annotated:
@@ -50,11 +54,13 @@ def read_examples(path: str | Path, tokenizer: Tokenizer, most_positions: int) -
 
     Raises:
       InputError: names file, line and field or span: not JSON, an unknown or missing field, a value of the wrong kind, a span
-        that is not in the text or cuts a token, a text that is too long; or all labels are one.
+        that is not in the text or cuts a token, a text that is too long; a group on both sides of the split; or all labels
+        are one.
     """
     lines = [_line(*numbered) for numbered in numbered_lines(expanded(path))]
     if not lines:
         raise InputError(f"{path}: holds no example: one JSON object per line, {EXAMPLE}")
+    _check_groups(lines)
     number = any(type(line.label) is float for line in lines)
     values = _numbers(lines, path) if number else _values(lines, path)
     rows = encode(tokenizer, [line.text for line in lines])
@@ -76,7 +82,19 @@ def read_examples(path: str | Path, tokenizer: Tokenizer, most_positions: int) -
         names=tuple(groups),
         left_out=(),
         source=str(path),
+        elsewhere=np.array([line.elsewhere for line in lines]) if any(line.elsewhere for line in lines) else None,
     )
+
+
+def _check_groups(lines: list[Line]) -> None:
+    """Raise where a group, or a text, is elsewhere in one line and not in another."""
+    seen: dict[tuple[str, str], Line] = {}
+    for line in lines:
+        for what, name in (("group", line.group), ("text", line.text)):
+            first = seen.setdefault((what, name), line)
+            if first.elsewhere != line.elsewhere:
+                one, other = (f'"split": "{ELSEWHERE}"', "none")[:: 1 if line.elsewhere else -1]
+                raise InputError(f"{line.name}: has {one}, and {first.name}, of the same {what}, has {other}")
 
 
 def _line(name: str, text: str) -> Line:
@@ -91,7 +109,7 @@ def _line(name: str, text: str) -> Line:
     for field in fields:
         if field not in FIELDS:
             raise InputError(f"{name}: unknown field {field!r}: {nearest(field, FIELDS)}")
-    for field in FIELDS[:-1]:
+    for field in REQUIRED:
         if field not in fields:
             raise InputError(f"{name}: lacks the field {field!r}: give an example {EXAMPLE}")
     text, label, group = fields["text"], fields["label"], fields.get("group", fields["text"])
@@ -101,7 +119,9 @@ def _line(name: str, text: str) -> Line:
         raise InputError(f"{name}: label is {as_json(label)}, and must be a word, a number, true or false")
     if not isinstance(group, str) or not group:
         raise InputError(f"{name}: group is {as_json(group)}, and must be a word")
-    return Line(name, text, _characters(name, text, fields["span"]), label, group)
+    if fields.get("split", ELSEWHERE) != ELSEWHERE:
+        raise InputError(f"{name}: split is {as_json(fields['split'])}, and must be {ELSEWHERE!r}, or left out")
+    return Line(name, text, _characters(name, text, fields["span"]), label, group, "split" in fields)
 
 
 def _characters(name: str, text: str, span: Any) -> Span:

@@ -40,6 +40,7 @@ class Annotated(NamedTuple):
       names: of the groups, for people.
       left_out: what could not be used, and why, one line each.
       source: what was read, for people.
+      elsewhere: windows of another distribution, which no probe is fitted on; None where there are none.
     """
 
     tokens: Int[np.ndarray, "W P"]
@@ -50,6 +51,7 @@ class Annotated(NamedTuple):
     names: tuple[str, ...]
     left_out: tuple[str, ...]
     source: str
+    elsewhere: Bool[np.ndarray, " W"] | None = None
 
 
 def chosen(data: Annotated, names: tuple[str, ...]) -> Annotated:

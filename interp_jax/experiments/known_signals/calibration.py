@@ -26,6 +26,10 @@ READ = {
     "rank 3": ("six numbers that three directions say", 0.02),
     "two columns of sixty": ("a line along two columns: which, and Bayes's rate", 0.02),
     "truth without labels": ("statements and negations: which are true, and |cos|", 0.1),
+    "a marked position": (
+        "texts of which a marked position says the label: Bayes's rate, the mark, and what is read",
+        0.1,
+    ),
     "trees": ("words laid out as trees in half of the directions: numbers of edges, and which", 0.1),
     "labels in bits": ("what a line's labels cost who knows the law, and a coin's bit", 0.02),
     "memorised types": ("selectivity of a line in closed form, and 0 of an MLP that memorises", 0.08),

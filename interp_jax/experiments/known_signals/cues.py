@@ -22,6 +22,7 @@ from interp_jax.models import transformer
 from interp_jax.models.initialisation import init
 from interp_jax.models.transformer import TransformerConfig
 from interp_jax.probes import logistic
+from interp_jax.probes.controls import TYPES, UNTRAINED
 from interp_jax.probes.erasure.eraser import Eraser, stacked
 from interp_jax.probes.erasure.linear import least_change, random_like
 from interp_jax.probes.everywhere import Examples, everywhere
@@ -116,6 +117,7 @@ def found(seed: int) -> Found:
         cross_validation(PROBED, 5, seeds=1),
         logistic.Hypers(1.0),
         axes={"model": range(MODELS)},
+        without=(TYPES, UNTRAINED),
     )
     relied = []
     for model in range(MODELS):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, Float
 
+from interp_jax.probes.controls import TYPES, UNTRAINED
 from interp_jax.probes.everywhere import Examples, everywhere
 from interp_jax.probes.probe import Probe
 from interp_jax.probes.result import Probed
@@ -30,7 +31,8 @@ Figures = dict[str, Figure]
 def read(probe: Probe, x: Any, y: Any, hypers: Any, fitted: int = FITTED, **options: Any) -> Probed:
     """Fitted to the first examples, scored on the others."""
     test = np.arange(len(x)) >= fitted
-    return everywhere(probe, Examples(x, np.asarray(y)[None], **options), held_out(test), hypers)
+    examples = Examples(x, np.asarray(y)[None], **options)
+    return everywhere(probe, examples, held_out(test), hypers, without=(TYPES, UNTRAINED))
 
 
 def one(leaf: Any) -> np.ndarray:

@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from interp_jax.data import planted_signals as planted
 from interp_jax.probes import logistic
+from interp_jax.probes.controls import TYPES, UNTRAINED
 from interp_jax.probes.everywhere import Examples, everywhere
 from interp_jax.probes.paired import paired_p
 from interp_jax.probes.permutation import LEAST_ORDERS, permutation_p
@@ -30,6 +31,7 @@ DRAWS, EXAMPLES, WIDTH, LENGTH = 250, 240, 8, 8  # tokens of a document are LENG
 DOCUMENT = np.arange(EXAMPLES) // LENGTH
 LEVEL = 0.05
 HYPERS = logistic.Hypers(1.0)
+ABSENT = (TYPES, UNTRAINED)  # controls of tokens and models, of which there are none here
 
 
 def splits_of(folds: int, seeds: int = 1) -> Splits:
@@ -40,7 +42,7 @@ def splits_of(folds: int, seeds: int = 1) -> Splits:
 def probed(x: Float[Array, "R B D"], y: Float[Array, "R B"], splits: Splits) -> Probed:
     """Of all draws."""
     examples = Examples(x, np.asarray(y)[:, None])
-    return everywhere(logistic.PROBE, examples, splits, HYPERS, axes={"draw": range(len(x))}, batch=50)
+    return everywhere(logistic.PROBE, examples, splits, HYPERS, axes={"draw": range(len(x))}, batch=50, without=ABSENT)
 
 
 def held(folds: int, keys: Key[Array, "2"]) -> Bool[np.ndarray, " R"]:
@@ -105,7 +107,8 @@ def called_of_documents(together: bool, keys: Key[Array, "2"]) -> Bool[np.ndarra
     x, y = documents(seed_of(keys))
     splits = cross_validation(EXAMPLES, 5, groups=DOCUMENT, seeds=LEAST_ORDERS)
     examples = Examples(x, y[:, None], groups=DOCUMENT if together else None)
-    found = everywhere(logistic.PROBE, examples, splits, HYPERS, axes={"draw": range(DRAWS)}, batch=50)
+    options = {"axes": {"draw": range(DRAWS)}, "batch": 50, "without": ABSENT}
+    found = everywhere(logistic.PROBE, examples, splits, HYPERS, **options)
     return (permutation_p(found, "accuracy") <= LEVEL).ravel()
 
 
@@ -115,8 +118,8 @@ def called_above_another(keys: Key[Array, "2"]) -> Bool[np.ndarray, " R"]:
     other = documents(seed_of(keys) + 1)[0]
     x = np.stack([x, other], 1) + np.eye(WIDTH, dtype=np.float32)[0] * (2 * y - 1)[:, None, :, None]
     splits = cross_validation(EXAMPLES, 5, groups=DOCUMENT, seeds=2)
-    axes = {"draw": range(DRAWS), "reading": range(2)}
-    found = everywhere(logistic.PROBE, Examples(x, y[:, None, None]), splits, HYPERS, axes=axes, batch=50)
+    options = {"axes": {"draw": range(DRAWS), "reading": range(2)}, "batch": 50, "without": ABSENT}
+    found = everywhere(logistic.PROBE, Examples(x, y[:, None, None]), splits, HYPERS, **options)
     right = found.each("accuracy")[:, :, :, 0, 0].reshape(DRAWS, 2, 2, -1, LENGTH).mean(-1)  # [R 2 N G]
     return paired_p((right[:, 0] - right[:, 1]).swapaxes(0, 1), splits.fold[:, ::LENGTH]) <= LEVEL
 

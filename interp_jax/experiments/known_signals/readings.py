@@ -13,6 +13,7 @@ from interp_jax.data import planted_signals as planted
 from interp_jax.experiments.known_signals import cues
 from interp_jax.experiments.known_signals.figures import FITTED, SCORED, Figure, Figures, cosine, one, read
 from interp_jax.probes import (
+    attention_pooled,
     bilinear,
     code_length,
     contrast_consistent,
@@ -27,8 +28,10 @@ from interp_jax.probes import (
     structural,
     variational_code,
 )
+from interp_jax.probes.controls import UNTRAINED
 from interp_jax.probes.everywhere import Examples, everywhere
 from interp_jax.probes.reliance import relied_on
+from interp_jax.probes.scale import scaled
 from interp_jax.probes.splits import cross_validation
 
 WIDTH = 12
@@ -126,6 +129,29 @@ def of_statements(keys: Key[Array, "2"]) -> Figures:
     }
 
 
+def of_marked(keys: Key[Array, "2"], positions: int = 6) -> Figures:
+    """Texts of which a position that is marked says the label: attention finds it, and the mean over positions does not."""
+    data = planted.marked(keys, FITTED + SCORED, positions, WIDTH)
+    best, of_mean = map(float, planted.marked_rates(positions, 1.5))
+    pooled = read(POOLED, data.x, data.y, attention_pooled.Hypers(1.0))
+    line = read(logistic.PROBE, data.x.mean(1), data.y, logistic.Hypers(1.0))
+    params = jax.tree.map(one, pooled.params)
+    held = data.x[FITTED:]
+    looked = attention_pooled.attention(params.queries, scaled(params.scale, held), jnp.ones(held.shape[:2], bool))[
+        ..., 0
+    ]
+    at_mark = jnp.take_along_axis(looked, (held @ data.directions[0]).argmax(1)[:, None], 1)
+    return {
+        "attention-pooled: accuracy": Figure(pooled.measure("accuracy").item(), best),
+        "attention-pooled: attention at the mark": Figure(float(at_mark.mean()), 1.0),
+        "attention-pooled: |cos| of what it reads": Figure(cosine(params.values[:, 0], data.directions[1]), 1.0),
+        "a line through the mean: accuracy": Figure(line.measure("accuracy").item(), of_mean),
+    }
+
+
+POOLED = attention_pooled.PROBE._replace(fit=partial(attention_pooled.fit, tolerance=1e-4, most_steps=300))
+
+
 def of_trees(keys: Key[Array, "2"], n: int = 1_200, words: int = 7) -> Figures:
     """Trees that are laid out in half of the directions: edges between words and from the root, of trees held out."""
     data, fitted = planted.trees(keys, n, words, WIDTH), 2 * n // 3
@@ -186,8 +212,8 @@ def of_types(keys: Key[Array, "2"], n_types: int = 200, draws: int = 4) -> Figur
     data = planted.typed(keys, 10 * n_types, d, n_types)
     examples = Examples(data.x, np.asarray(data.y)[None], types=np.asarray(data.types))
     splits = cross_validation(len(data.x), 2, seeds=draws)
-    line = everywhere(logistic.PROBE, examples, splits, logistic.Hypers(1.0))
-    net = everywhere(MEMORY, examples, splits, mlp.Hypers(0.1))
+    line = everywhere(logistic.PROBE, examples, splits, logistic.Hypers(1.0), without=(UNTRAINED,))
+    net = everywhere(MEMORY, examples, splits, mlp.Hypers(0.1), without=(UNTRAINED,))
     h = (d + 1) / n_types
     mean = lambda found: float(found.mean())
     return {
@@ -224,6 +250,7 @@ READINGS: dict[str, Callable[[Key[Array, "2"]], Figures]] = {
     "rank 3": of_rank,
     "two columns of sixty": of_columns,
     "truth without labels": of_statements,
+    "a marked position": of_marked,
     "trees": of_trees,
     "labels in bits": of_bits,
     "memorised types": of_types,

@@ -5,19 +5,19 @@ from collections.abc import Callable
 import numpy as np
 import plotly.graph_objects as go
 
-from interp_jax.experiments.probing.claims import Claim
 from interp_jax.experiments.probing.findings import UNTRAINED, View, finding
 from interp_jax.experiments.probing.reading import CONTROLS
 from interp_jax.experiments.probing.tallies import Score, at
-from interp_jax.experiments.probing.use_blocks import ACCURACY, along_blocks, cell, use_blocks
-from interp_jax.experiments.probing.words import chance, sentence, verdict
+from interp_jax.experiments.probing.use_blocks import ACCURACY, along_blocks, cell, claimed, use_blocks
+from interp_jax.experiments.probing.words import sentence, verdict
 from interp_jax.probes.controls import TRUE, TYPES
 from interp_jax.results import model_plots, plots, token_plots
 from interp_jax.results.report import Block, Details, Figure, Section, TableBlock, Text
-from interp_jax.results.tables import Table, cell_text
+from interp_jax.results.tables import Table
 
 LEVELS = (
     "variable", "read at", "score", "constant", "shuffled", "token alone", "untrained twin", "control task",
+    "one direction", "elsewhere",
 )  # fmt: skip
 CLAIMS = (
     "variable", "above shuffled", "above the token", "above the twin", "selectivity", "reliance, nats", "verdict",
@@ -64,35 +64,38 @@ def claim_blocks(view: View) -> list[Block]:
             cell(f.token),
             cell(f.twin),
             cell(f.types),
+            cell(f.direction),
+            cell(f.elsewhere),
         )
         for f in found
     ]
     claims = [
         (
             f.name,
-            *(claimed(x) for x in (f.above_noise, f.above_token, f.learned, f.selectivity)),
-            cell(f.used),
+            *(claimed(x) for x in (f.above_noise, f.above_token, f.learned, f.selectivity, f.used)),
             verdict(f),
         )
         for f in found
     ]
+    n_levels = len(LEVELS) - all(f.elsewhere is None for f in found)
     return [
         Section(
             "What survives its controls",
-            "The score is the accuracy with every class counting alike, so a constant has 1 in the number of"
-            " classes; of a number it is R², and a constant has 0. Shuffled labels show noise; the embeddings show what"
-            " the token alone tells; the untrained twin, a model of the same shape with random weights, at the place"
-            " where it is read best, shows what needs no training. The control task gives every token of the vocabulary"
-            " a value at random: what a probe scores there it has learned by heart, and selectivity is how far its"
-            " score lies above that (Hewitt and Liang 2019); it is strict where the vocabulary is small. A claim survives"
-            " where p is at most .05, so of twenty claims that are false, one does by chance. Shuffled labels and the"
-            f" control task are drawn {len(view.seen['figures'])} times, with folds of their own, and p is the rank among"
-            " them; the token and the twin are compared document by document and fold by fold.",
+            "The score is the accuracy with every class counting alike, so a constant has 1 in the number of classes; of"
+            " a number it is R², and a constant has 0. Shuffled labels show noise; the embeddings show what the token"
+            " alone tells; the untrained twin, a model of the same shape with random weights, at the place where it is"
+            " read best, shows what needs no training. The control task gives every token of the vocabulary a value at"
+            " random: what a probe scores there it has learned by heart, and selectivity is how far its score lies above"
+            " that (Hewitt and Liang 2019); it is strict where the vocabulary is small. One direction is a random one of"
+            " the stream, read as the only column. A claim survives where p is at most .05, so of twenty claims that are"
+            f" false, one does by chance. Shuffled labels and the control task are drawn {len(view.seen['figures'])} times,"
+            " with folds of their own, and p is the rank among them; the token and the twin are compared document by"
+            " document and fold by fold; of reliance p is that of another random direction.",
         ),
         TableBlock(
             Table(
-                LEVELS,
-                levels,
+                LEVELS[:n_levels],
+                [row[:n_levels] for row in levels],
                 "Scores at the place where the model is read best, of the variable and of its controls.",
             )
         ),
@@ -105,15 +108,6 @@ def claim_blocks(view: View) -> list[Block]:
         ),
         Text("\n\n".join(sentence(f, view) for f in found)),
     ]
-
-
-def claimed(claim: Claim | None) -> str:
-    """A claim in a table."""
-    return (
-        "–"
-        if claim is None
-        else f"{cell_text(cell(claim.above))}, {chance(claim)}".replace(" ", "\u00a0").replace(",", ", ")
-    )
 
 
 def map_blocks(view: View) -> list[Block]:
@@ -139,9 +133,9 @@ def map_blocks(view: View) -> list[Block]:
         f"{name} ({view.chance(v):.2g}{'' if view.is_class(v) else ', R²'})" for v, name in enumerate(view.variables)
     ]
     panels = [view.by_bin.mean[:, v] for v in range(len(view.variables))]
-    figure = model_plots.matrix_grid(
-        panels, titles, view.about["bins"], view.places, plots.Axes("position in the window", ""), ACCURACY, (0.0, 1.0)
-    )
+    hover = [told(at(view.by_bin, slice(None), v)) for v in range(len(view.variables))]
+    axes, bins = plots.Axes("position in the window", ""), view.about["bins"]
+    figure = model_plots.matrix_grid(panels, titles, bins, view.places, axes, ACCURACY, (0.0, 1.0), hover)
     caption = (
         "The model: layer by position, one probe for all positions. In brackets what a constant has. Half intervals are"
         f" {describe(view.by_bin)}."
@@ -161,14 +155,19 @@ def score_map(score: Score, view: View) -> go.Figure:
     text = [
         [f"{short(a)}±{short(h)}" for a, h in zip(*row, strict=True)] for row in zip(score.mean.T, half.T, strict=True)
     ]
-    hover = [
-        [f"{a:.3f}\n95%: {lo:.3f} to {hi:.3f}" for a, lo, hi in zip(*row, strict=True)]
-        for row in zip(score.mean.T, score.low.T, score.high.T, strict=True)
-    ]
+    hover = told(Score(*(part.swapaxes(0, 1) for part in score)))
     columns = [name.replace("embeddings", "embed").replace("layer ", "L") for name in view.places]
     return token_plots.token_grid(
         text, score.mean.T, columns, view.variables, plots.Axes("place", ""), ACCURACY, hover
     )
+
+
+def told(score: Score) -> list[list[str]]:
+    """Each cell with its interval, to be pointed at."""
+    return [
+        [f"{a:.3f}\n95%: {lo:.3f} to {hi:.3f}" for a, lo, hi in zip(*row, strict=True)]
+        for row in zip(score.mean, score.low, score.high, strict=True)
+    ]
 
 
 def short(x: float) -> str:

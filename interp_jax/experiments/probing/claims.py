@@ -2,15 +2,17 @@
 
     above labels in another order, or random labels of tokens     the rank among all orders or draws: `probes/permutation.py`
     above another place or another model                          document by document, fold by fold: `probes/paired.py`
+    erasing costs more than erasing at random                     whether another random subspace would: `probes/reliance.py`
 
 A 95% interval over documents describes a difference; that it lies above 0 is no test at 5% here, for by folds documents are not
 independent of each other.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num
 
 from interp_jax.experiments.probing.tallies import Score, by_group
 from interp_jax.probes.paired import paired_p
@@ -20,15 +22,21 @@ LEVEL = 0.05
 
 
 class Claim(NamedTuple):
-    """By how much, and the p that it is by chance."""
+    """By how much, and the p that it is by chance, of each cell."""
 
     above: Score
-    p: float
+    p: float | Float[np.ndarray, "*cells"]
 
 
 def survives(claim: Claim | None) -> bool:
     """Whether p is at most 5%."""
     return claim is not None and claim.p <= LEVEL
+
+
+def one_survives(claims: Sequence[Claim | None]) -> Bool[np.ndarray, "*cells"]:
+    """Whether one of several looks at one question does: the smallest p, times how many there are (Bonferroni)."""
+    looks = [claim.p for claim in claims if claim is not None]
+    return np.asarray(np.min(looks, axis=0) * len(looks) <= LEVEL if looks else False)
 
 
 def above_orders(true: Float[np.ndarray, " S"], orders: Float[np.ndarray, "N S"]) -> float:

@@ -1,11 +1,14 @@
 """What is asked: which model, which variables of which data, how probes read them, and how use is measured."""
 
-from interp_jax.errors import InputError
+from interp_jax.data.contrast.templates import template_names
+from interp_jax.errors import InputError, nearest
+from interp_jax.experiments.probing.erasers import KINDS
 from interp_jax.experiments.subjects.model import Model, check_text
 from interp_jax.parts import hyper, part
 from interp_jax.probes.permutation import LEAST_ORDERS
 
 MOST_SHRINKAGES = 64
+SEQUENCES = "sequences"
 
 
 @part
@@ -15,12 +18,15 @@ class Data:
     Attributes:
       path: a person's JSONL of texts, spans and labels; "" is the held-out side of the source code that the model was grown on,
         or that of Python's standard library; for a model of ids, sequences in which segments repeat.
-      windows: of code or sequences, at most.
+      task: asked in place of that text: "sequences" in which segments repeat; or a template of contrast pairs, of which each
+        prompt is asked whether it is the clean one, at its places.
+      windows: of code, sequences or prompts, at most.
       length: tokens of a window; 0 is the model's context, but at most 256.
       variables: of those that there are, by name; none are all of them.
     """
 
     path: str = ""
+    task: str = ""
     windows: int = 400
     length: int = 0
     variables: tuple = ()
@@ -28,6 +34,10 @@ class Data:
     def check(self) -> None:
         """Raise `InputError` for impossible values."""
         check_text("data.path", self.path)
+        if self.task and self.path:
+            raise InputError(f"data.path = {self.path!r} and data.task = {self.task!r}: give one of them")
+        if self.task and self.task not in (known := (SEQUENCES, *template_names())):
+            raise InputError(f"data.task = {self.task!r}: {nearest(self.task, known)}")
         if self.windows < 2:
             raise InputError(f"data.windows = {self.windows}: must be at least 2")
         if self.length < 0 or self.length == 1:
@@ -90,17 +100,22 @@ class Use:
     """How use is measured: what a probe reads is erased from the stream, and the model's loss is measured again.
 
     Attributes:
+      eraser: how; one of `erasers.KINDS`: "leace", "orthogonal", "inlp", "projection", "interchange", "mean", "transport".
       windows: on which.
-      draws: random subspaces of equal rank, the control.
-      scrubbed: windows on which erasers of all layers are fitted, each for what the earlier ones leave; 0 leaves that out.
+      draws: random subspaces of equal rank, or labels in another order, the control.
+      scrubbed: windows on which erasers of all layers are fitted, each for what the earlier ones leave; 0 leaves that out, and
+        so do erasers that are not made of moments, the last three.
     """
 
+    eraser: str = "leace"
     windows: int = 24
-    draws: int = 3
+    draws: int = 10
     scrubbed: int = 64
 
     def check(self) -> None:
         """Raise `InputError` for impossible values."""
+        if self.eraser not in KINDS:
+            raise InputError(f"use.eraser = {self.eraser!r}: {nearest(self.eraser, KINDS)}")
         if self.windows < 2 or self.draws < 2:
             raise InputError(f"use.windows = {self.windows} and use.draws = {self.draws}: must be at least 2")
         if self.scrubbed < 0 or self.scrubbed == 1:

@@ -1,17 +1,20 @@
 """What is labelled for a model: a person's examples, source code by Python's own tokenize, or sequences that repeat."""
 
+import warnings
+
 import numpy as np
 
+from interp_jax.data.contrast.templates import template_pairs
 from interp_jax.data.corpus_io import held_out_documents
-from interp_jax.data.probing.sequence_labels import label_sequences
+from interp_jax.data.probing.sequence_labels import label_pairs, label_sequences
 from interp_jax.data.probing.source_labels import Tokenised, windows_of
 from interp_jax.data.probing.spans_jsonl_io import read_examples
-from interp_jax.data.probing.variables import NONE, Annotated, chosen
+from interp_jax.data.probing.variables import NONE, Annotated, chosen, repeated_groups
 from interp_jax.data.sequences import induction_batch
 from interp_jax.data.text import TextConfig
 from interp_jax.errors import InputError
 from interp_jax.experiments.grow.stream import MEASURING
-from interp_jax.experiments.probing.config import Config
+from interp_jax.experiments.probing.config import SEQUENCES, Config
 from interp_jax.experiments.subjects.grown import find_run, is_run_directory
 from interp_jax.experiments.subjects.model import Model, Subject
 from interp_jax.experiments.subjects.tokens import prefix_of
@@ -29,13 +32,41 @@ def labelled(config: Config, subject: Subject) -> Annotated:
         if subject.tokenizer is None:
             raise InputError(f"data.path = {config.data.path!r}: texts need a tokenizer, and {subject.lacks}")
         found = read_examples(config.data.path, subject.tokenizer, positions_of(subject))
-    elif subject.tokenizer is None:
+    elif config.data.task not in ("", SEQUENCES):
+        found = prompts(config, subject)
+    elif subject.tokenizer is None or config.data.task:
         n = (config.data.windows, length_of(config, subject))
         tokens = np.asarray(induction_batch(MEASURING, 0, *n, subject.cfg.d_vocab))
         found = label_sequences(tokens, "random segments that repeat", subject.cfg.d_vocab)
+        found = behind(found, prefix_of(subject))
     else:
         found = source_code(config, subject)
+    for line in noticed(found):
+        warnings.warn(line, stacklevel=2)
     return chosen(found, config.data.variables)
+
+
+def noticed(found: Annotated) -> list[str]:
+    """How much could not be aligned or labelled, and what stands in several groups, which no folds keep apart."""
+    lines, repeated = [], repeated_groups(found)
+    if n := len(found.left_out):
+        lines.append(f"{found.source}: {n} documents are left out, such as {found.left_out[0]}")
+    if n := sum(repeated.values()):
+        told = f"{n} of {len(found.tokens)} windows stand in several groups word for word, so folds share them"
+        lines.append(f"{found.source}: {told}, such as one of {next(iter(repeated))}")
+    return lines
+
+
+def prompts(config: Config, subject: Subject) -> Annotated:
+    """Both sides of contrast pairs, padded on the right."""
+    n, length = max(config.data.windows // 2, 1), length_of(config, subject)
+    options = {"tokenizer": subject.tokenizer, "d_vocab": subject.cfg.d_vocab, "length": length, "side": "right"}
+    pairs = template_pairs(config.data.task, MEASURING, n, **options)
+    if (longest := pairs.clean.shape[1]) > (room := positions_of(subject)):
+        raise InputError(
+            f"data.task = {config.data.task!r}: its prompts have {longest} tokens, the model room for {room}"
+        )
+    return label_pairs(pairs, f"pairs of the template {config.data.task!r}")
 
 
 def source_code(config: Config, subject: Subject) -> Annotated:

@@ -6,8 +6,8 @@
     selective         labels - control task, at that place: what is not a probe's own memory for tokens
     used              loss by its erasure - loss by erasing as many random directions, at that place
 
-The first four have the p of a test: see `claims.py`. Reliance is no score of probes that are fitted by folds: its interval,
-over groups and draws, is to lie above 0.
+Each has the p of a test: see `claims.py`. Whether a variable is used is looked at in up to three ways, and one of them is to
+hold with a p that is so much smaller.
 """
 
 import json
@@ -19,13 +19,14 @@ import numpy as np
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.probing.claims import Claim, above_another, above_orders
 from interp_jax.experiments.probing.config import Config
+from interp_jax.experiments.probing.erasing import ALL, TURNS
 from interp_jax.experiments.probing.models import UNTRAINED
 from interp_jax.experiments.probing.reading import CONTROLS
 from interp_jax.experiments.probing.tallies import Score, at, balanced_accuracy, difference, mean_of
 from interp_jax.probes.controls import DIRECTION, SHUFFLED, TRUE, TYPES
-from interp_jax.probes.reliance import over_both
+from interp_jax.probes.reliance import outlier_p, over_both
 
-ALL, TURNS = 0, 1  # which predicted tokens: every one, and those at which the variable changes
+LEVEL_OF_INTERVALS = 0.95
 
 
 class View(NamedTuple):
@@ -88,6 +89,7 @@ class Finding(NamedTuple):
       above_noise, above_token, learned, selectivity: differences, each with its p.
       used, used_at_turns: reliance, in nats per token, and per token at which the variable changes.
       scrubbed: reliance where it is erased at every layer.
+      elsewhere: what is read there of examples of another distribution, by the fits to all others.
     """
 
     name: str
@@ -105,20 +107,24 @@ class Finding(NamedTuple):
     above_token: Claim
     learned: Claim
     selectivity: Claim | None
-    used: Score | None
-    used_at_turns: Score | None
-    scrubbed: Score | None
+    used: Claim | None
+    used_at_turns: Claim | None
+    scrubbed: Claim | None
+    elsewhere: Score | None
 
 
 def view_of(group: GroupResult, member: int = 0) -> View:
     """A run of a group."""
     config = jax.tree.map(lambda leaf: leaf[member].item(), group.config)
     seen = {name: value[member] for name, value in list(group.observations.values())[-1].items()}
-    hits, totals = seen["hits"], seen["totals"]
+    about = json.loads(str(seen["about"]))
+    hits, totals = (seen[name][..., : len(about["bins"]), :] for name in ("hits", "totals"))
+    there = totals.sum((0, 1, 2, 3, 5, 6)) > 0  # of groups
+    hits, totals = hits[..., there, :, :], totals[..., there, :, :]
     of_model = (hits[-1, :, :, CONTROLS.index(TRUE)], totals[-1, :, :, CONTROLS.index(TRUE)])
     return View(
         config=config,
-        about=json.loads(str(seen["about"])),
+        about=about,
         steps=seen["steps"].tolist(),
         accuracy=balanced_accuracy(hits.sum(-2), totals.sum(-2)),
         by_bin=balanced_accuracy(*(np.moveaxis(x, -2, 2) for x in of_model)),
@@ -139,8 +145,16 @@ def finding(view: View, v: int) -> Finding:
         name, values, about, view.chance(v), s, accuracy, of(SHUFFLED), types, of(DIRECTION), token, twin,
         above(SHUFFLED), Claim(difference(accuracy, token), p_above(view, v, (last, s), (last, 0))),
         above_twin(view, v, last), types and above(TYPES), reliance(view, s, v, ALL), reliance(view, s, v, TURNS),
-        reliance_of_all(view, v, ALL),
+        reliance_of_all(view, v, ALL), outside(view, s, v),
     )  # fmt: skip
+
+
+def outside(view: View, s: int, v: int) -> Score | None:
+    """What the model's place has of the tokens elsewhere, over the groups that have any."""
+    of = (view.seen[name][-1, s, v, CONTROLS.index(TRUE), :, len(view.about["bins"]) :] for name in ("hits", "totals"))
+    hits, totals = (x.sum(-2) for x in of)
+    there = totals.sum(-1) > 0
+    return balanced_accuracy(hits[there], totals[there]) if there.any() else None
 
 
 def above_twin(view: View, v: int, m: int) -> Claim:
@@ -169,7 +183,7 @@ def twin_of(view: View, v: int) -> Score:
     return at(of, int(of.mean.argmax()))
 
 
-def reliance(view: View, s: int, v: int, which: int) -> Score | None:
+def reliance(view: View, s: int, v: int, which: int) -> Claim | None:
     """What the loss rises by with a variable above random directions, at a place; None where it was not measured."""
     if "use.place" not in view.seen:
         return None
@@ -177,33 +191,32 @@ def reliance(view: View, s: int, v: int, which: int) -> Score | None:
     return above_random(view.seen["use.sums"][u, :, which], view.seen["use.counts"][v, which])
 
 
-def reliance_of_all(view: View, v: int, which: int) -> Score | None:
+def reliance_of_all(view: View, v: int, which: int) -> Claim | None:
     """What the loss rises by with a variable scrubbed from all layers, above random directions."""
     if "use.scrubbed" not in view.seen:
         return None
     return above_random(view.seen["use.scrubbed"][v, :, which], view.seen["use.counts"][v, which])
 
 
-def reliance_along(view: View, v: int, which: int) -> Score | None:
+def reliance_along(view: View, v: int, which: int) -> Claim | None:
     """The same of every trained model, at the place where the last is read best."""
     if "use.along" not in view.seen:
         return None
     return above_random(view.seen["use.along"][:, v, :, which], view.seen["use.counts"][v, which])
 
 
-def above_random(sums: np.ndarray, counts: np.ndarray) -> Score | None:
-    """[… 1+R G] as the effect less that of the control, which varies with groups and with the draws; None of no tokens."""
+def above_random(sums: np.ndarray, counts: np.ndarray) -> Claim | None:
+    """[… 1+R G] as the effect less that of the control, which varies with groups and with the draws; None of no tokens.
+
+    Its p is that of one more random subspace that costs as much.
+    """
     if not counts.sum():
         return None
     excess = mean_of(sums[..., 0, :] - sums[..., 1:, :].mean(-2), counts).of_group
     draws = sums[..., 1:, :].sum(-1) / counts.sum()
     cells, n_groups = excess.shape[:-1], excess.shape[-1]
     if n_groups < 2:
-        return mean_of(excess, np.ones(1))
-    found = over_both(excess.reshape(-1, n_groups), draws.reshape(-1, draws.shape[-1]).T, 0.95)
-    return Score(*(part.reshape(cells) for part in found), excess)
-
-
-def lies_above_0(score: Score | None) -> bool:
-    """Whether its interval does."""
-    return score is not None and float(score.low) > 0
+        return Claim(mean_of(excess, np.ones(1)), np.ones(cells))
+    by_group, by_draw = excess.reshape(-1, n_groups), draws.reshape(-1, draws.shape[-1]).T
+    score = Score(*(part.reshape(cells) for part in over_both(by_group, by_draw, LEVEL_OF_INTERVALS)), excess)
+    return Claim(score, outlier_p(by_group, by_draw).reshape(cells))

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -41,11 +40,6 @@ def places_of(config: Config, subject: Subject) -> list[Place]:
             raise InputError(
                 f"reading.sites: {site!r} is not a site of vectors in every layer of {subject.name}; {nearest(site, known)}"
             )
-        if known[site] != subject.cfg.d_model:
-            raise InputError(
-                f"reading.sites: {site!r} is {known[site]} wide and the stream {subject.cfg.d_model}: all places that are read"
-                " together are of one width; ask for it in a run of its own width"
-            )
     name = lambda site: "" if config.reading.sites == ("blocks.resid_post",) else f" {site.removeprefix('blocks.')}"
     layers = range(subject.cfg.n_layers)
     found = [Place(site, layer, f"layer {layer}{name(site)}") for layer in layers for site in config.reading.sites]
@@ -71,8 +65,8 @@ def activations(
     index: Int[Array, " B"],
     cfg: TransformerConfig,
     places: Sequence[Place],
-) -> Float[Array, "S B D"]:
-    """The rows at all places, in one pass over windows that are run some at a time."""
+) -> tuple[Float[Array, "B _"], ...]:
+    """The rows at each place, heads side by side, in one pass over windows that are run some at a time."""
     layers: dict[str, tuple[int, ...]] = {}
     for place in places:
         layers[place.site] = (*layers.get(place.site, ()), place.layer)
@@ -84,4 +78,4 @@ def activations(
         return [acts[place.site][layers[place.site].index(place.layer)] for place in places]
 
     found = jax.lax.map(some, (tokens, positions))
-    return jnp.stack([x.reshape(-1, cfg.d_model)[index] for x in found])
+    return tuple(x.reshape(tokens.size, -1)[index] for x in found)

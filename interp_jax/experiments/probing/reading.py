@@ -20,10 +20,10 @@ from interp_jax.experiments.probing.config import Reading
 from interp_jax.experiments.probing.models import Place
 from interp_jax.experiments.probing.rows import Rows
 from interp_jax.probes import lda, ridge
-from interp_jax.probes.controls import DIRECTION, SHUFFLED, TRUE, TYPES
+from interp_jax.probes.controls import DIRECTION, SHUFFLED, TRUE, TYPES, UNTRAINED
 from interp_jax.probes.everywhere import Examples, everywhere
 from interp_jax.probes.result import Probed
-from interp_jax.probes.splits import Splits, cross_validation
+from interp_jax.probes.splits import Splits
 
 CONTROLS = (TRUE, TYPES, SHUFFLED, DIRECTION)
 
@@ -42,12 +42,6 @@ class Tallies(NamedTuple):
     totals: Real[np.ndarray, "N S V T G K C"]
 
 
-def splits_of(rows: Rows, reading: Reading) -> Splits:
-    """Folds of groups, anew for each draw."""
-    n = len(rows.index)
-    return cross_validation(n, reading.folds, groups=rows.group.tolist(), seeds=reading.orders, nested=True)
-
-
 def targets_of(rows: Rows) -> Float[np.ndarray, "L B C"]:
     """1 for the own class; nothing but 0 where a token has no label."""
     n_classes = max(len(v.values) for v in rows.variables.values())  # of numbers none
@@ -55,17 +49,36 @@ def targets_of(rows: Rows) -> Float[np.ndarray, "L B C"]:
 
 
 def read(
-    x: Float[Array, "S B D"], rows: Rows, places: Sequence[Place], reading: Reading, splits: Splits, seed: int
+    x: Sequence[Float[Array, "B _"]], rows: Rows, places: Sequence[Place], reading: Reading, splits: Splits, seed: int
 ) -> Tallies:
-    """All probes of a model.
+    """All probes of a model; places of one width are one program.
 
     Raises:
       InputError: activations that are not finite, or of which nothing varies anywhere.
     """
+    widths = np.array([one.shape[1] for one in x])
+    groups = [np.flatnonzero(widths == width) for width in np.unique(widths)]
+    found = [
+        read_together(jnp.stack([x[s] for s in own]), rows, [places[s] for s in own], reading, splits, seed)
+        for own in groups
+    ]
+    order = np.argsort(np.concatenate(groups))
+    return Tallies(*(np.concatenate(parts, 1)[:, order] for parts in zip(*found, strict=True)))
+
+
+def read_together(
+    x: Float[Array, "S B D"], rows: Rows, places: Sequence[Place], reading: Reading, splits: Splits, seed: int
+) -> Tallies:
+    """Those of places of one width."""
     alive = np.asarray((x.max(1) > x.min(1)).any(-1))
     x = x if alive.all() else x[alive]
     axes = {"place": [place.name for place, there in zip(places, alive, strict=True) if there]}
-    options = {"axes": axes, "seed": seed, "devices": jax.devices()[:1]}
+    options = {
+        "axes": axes,
+        "seed": seed,
+        "devices": jax.devices()[:1],
+        "without": (UNTRAINED,),
+    }  # the twin is a model of its own
     shared = {"types": rows.token, "groups": rows.group}
     shares, names, found = np.array(sorted(reading.shrinkages, reverse=True)), list(rows.variables), []
     if len(rows.labels):  # of equal regularisations the strongest is taken
@@ -128,7 +141,8 @@ def tally_of_numbers(
     """Squares that were told, and all, of a control; see `Tallies`."""
     z = np.float64(found.scores[..., found.control(control), 0, :])  # [S N V B]
     y, w = np.float64(found.targets(control)), found.weights(control)
-    mean = (w * y).sum(-1, keepdims=True) / w.sum(-1, keepdims=True)
+    own = lambda which: (w * which * y).sum(-1, keepdims=True) / np.maximum((w * which).sum(-1, keepdims=True), 1)
+    mean = np.where(rows.inside, own(rows.inside), own(~rows.inside))
     spread, missed = w * np.square(y - mean), w * np.square(y - z)
     return tuple(summed(rows, part, np.zeros(part.shape, int), 1) for part in (spread - missed, spread))
 
@@ -148,5 +162,5 @@ def summed(
 def fold_of_group(rows: Rows, splits: Splits) -> Int[np.ndarray, "N G"]:
     """The fold that each group is in, in each draw; groups that nothing is read of are in none, -1."""
     found = np.full((len(splits.fold), rows.group.max() + 1), -1)
-    found[:, rows.group] = splits.fold
+    found[:, rows.group[rows.inside]] = splits.fold[:, rows.inside]
     return found

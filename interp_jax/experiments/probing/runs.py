@@ -4,7 +4,7 @@ With M models in order of steps (the untrained twin, -1, first), S places, V var
 `reading.CONTROLS`, G groups, K classes of positions, C classes:
 
     steps [M]                          -1 is the untrained twin; the last is the model itself
-    hits, totals [M S V T G K C]       see `reading.py`; over all draws
+    hits, totals [M S V T G K C]       see `reading.py`; over all draws; a last class is of tokens elsewhere, if there are any
     drawn [M N S V G C], fold [N G]    hits of the labels themselves in each of N draws, and the fold of each group in it
     there [V G C]                      tokens that have a label
     figures [O S V T]                  accuracy in the model itself, in each of O draws, of which the N are the first
@@ -28,15 +28,25 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Real
 
-from interp_jax.data.probing.variables import Variable, known, repeated_groups
+from interp_jax.data.probing.variables import Variable, known
 from interp_jax.experiments.experiment import Experiment, untrained
 from interp_jax.experiments.loop import digest
 from interp_jax.experiments.probing.config import Config
-from interp_jax.experiments.probing.erasing import Asked, Erased, can_erase, counts, erase, scrub, windows_of_use
-from interp_jax.experiments.probing.examples import labelled
+from interp_jax.experiments.probing.erasing import (
+    Asked,
+    Erased,
+    can_erase,
+    can_scrub,
+    check_eraser,
+    counts,
+    erase,
+    scrub,
+    windows_of_use,
+)
+from interp_jax.experiments.probing.examples import labelled, noticed
 from interp_jax.experiments.probing.models import PUBLISHED, UNTRAINED, activations, models_of, places_of
-from interp_jax.experiments.probing.reading import CONTROLS, Tallies, fold_of_group, read, splits_of
-from interp_jax.experiments.probing.rows import rows_of
+from interp_jax.experiments.probing.reading import CONTROLS, Tallies, fold_of_group, read
+from interp_jax.experiments.probing.rows import rows_of, splits_of
 from interp_jax.experiments.probing.tallies import balanced_accuracy
 from interp_jax.experiments.subjects.model import load_params, subject_of
 from interp_jax.models.transformer import Params
@@ -53,7 +63,7 @@ def experiment(config: Config) -> Experiment:
     subject = subject_of(config.model)
     places = places_of(config, subject)
     data = labelled(config, subject)
-    rows_of(data, config.reading, int(config.seed))
+    check_eraser(Asked(config, subject, data, rows_of(data, config.reading, int(config.seed)), places))
 
     def nothing(state: RunState, hypers: Config, shared: Any) -> dict[str, Array]:
         return {"seed": state.seed}
@@ -70,7 +80,7 @@ def experiment(config: Config) -> Experiment:
 def analyse(asked: Asked, seed: int) -> dict[str, np.ndarray]:
     """All that is read and erased."""
     reading, rows = asked.config.reading, asked.rows
-    splits = splits_of(rows, reading)
+    splits = splits_of(rows.group, reading, seed, rows.elsewhere)
     few = splits._replace(fold=splits.fold[: reading.draws])
     found: dict[int, Tallies] = {}
     along: dict[int, Erased] = {}
@@ -78,19 +88,20 @@ def analyse(asked: Asked, seed: int) -> dict[str, np.ndarray]:
     notes: list[str] = []
     for step, params in models_of(asked.config, asked.subject.cfg, seed):
         x = harvest(params, asked)
+        width = max(one.shape[1] for one in x)
         with warnings.catch_warnings(record=True) as said:
             found[step] = read(x, rows, asked.places, reading, splits if best is None else few, seed)
         notes += [f"{called(step)}: {one.message}" for one in said]
         if best is None:
-            best = best_places(found[step])
+            best = best_places(found[step], rows.n_bins)
             pairs = [(s, v) for v in range(len(best)) for s in range(1, len(asked.places)) if can_erase(asked)]
             whole = erase(params, x, asked, pairs, seed) if pairs else None
-            everywhere = scrub(params, asked, seed) if pairs and asked.config.use.scrubbed else None
+            everywhere = scrub(params, asked, seed) if pairs and can_scrub(asked) else None
         if pairs and step != UNTRAINED:
             chosen = [(s, v) for v, s in enumerate(best.tolist())]
             along[step] = erase(params, x, asked, chosen, seed)
     steps = sorted(found)
-    seen = kept([found[step] for step in steps], fold_of_group(rows, few))
+    seen = kept([found[step] for step in steps], fold_of_group(rows, few), rows.n_bins)
     seen |= {"steps": np.array(steps, np.int32), "best": best}
     if whole is not None:
         seen |= {"use.place": np.array([s for s, _ in pairs]), "use.variable": np.array([v for _, v in pairs])}
@@ -98,11 +109,11 @@ def analyse(asked: Asked, seed: int) -> dict[str, np.ndarray]:
         seen |= {"use.counts": counts(asked), "use.along": np.stack([along[s].sums for s in steps if s != UNTRAINED])}
         seen |= {} if everywhere is None else {"use.scrubbed": everywhere}
         seen |= {"loss": np.array([along[s].loss for s in steps if s != UNTRAINED])}
-    return seen | {"about": np.array(json.dumps(about(asked, notes)))}
+    return seen | {"about": np.array(json.dumps(about(asked, notes, width)))}
 
 
-def harvest(params: Params, asked: Asked) -> Float[Array, "S B D"]:
-    """The rows at all places; windows beyond the last block are run twice."""
+def harvest(params: Params, asked: Asked) -> tuple[Float[Array, "B _"], ...]:
+    """The rows at each place; windows beyond the last block are run twice."""
     n, at_once = len(asked.data.tokens), asked.config.reading.at_once
     order = np.minimum(np.arange(-(-n // at_once) * at_once), n - 1)
     positions = np.broadcast_to(asked.data.positions, asked.data.tokens.shape)
@@ -114,21 +125,21 @@ def harvest(params: Params, asked: Asked) -> Float[Array, "S B D"]:
 compiled = jax.jit(activations, static_argnames=("cfg", "places"))
 
 
-def best_places(found: Tallies) -> Int[np.ndarray, " V"]:
-    """The layer at which each variable is read best."""
-    of = (x[:, :, :, CONTROLS.index(TRUE)].sum((0, -2)) for x in found)
+def best_places(found: Tallies, n_bins: int | None = None) -> Int[np.ndarray, " V"]:
+    """The layer at which each variable is read best, by the first bins, all if none."""
+    of = (x[:, :, :, CONTROLS.index(TRUE), :, :n_bins].sum((0, -2)) for x in found)
     return 1 + balanced_accuracy(*of).mean[1:].argmax(0)
 
 
-def kept(found: list[Tallies], fold: Int[np.ndarray, "N G"]) -> dict[str, np.ndarray]:
-    """What is kept of the tallies of all models, the model itself the last; see the module."""
+def kept(found: list[Tallies], fold: Int[np.ndarray, "N G"], n_bins: int | None = None) -> dict[str, np.ndarray]:
+    """What is kept of the tallies of all models, the model itself the last; see the module. Later bins are elsewhere."""
     true, n = CONTROLS.index(TRUE), len(fold)
     seen = {name: np.stack([getattr(one, name).sum(0) for one in found]) for name in Tallies._fields}
     return seen | {
-        "drawn": np.stack([one.hits[:n, :, :, true].sum(-2) for one in found]),
+        "drawn": np.stack([one.hits[:n, :, :, true, :, :n_bins].sum(-2) for one in found]),
         "fold": fold,
-        "there": found[-1].totals[0, 0, :, true].sum(-2),
-        "figures": balanced_accuracy(*(x.sum(-2) for x in found[-1])).mean,
+        "there": found[-1].totals[0, 0, :, true, :, :n_bins].sum(-2),
+        "figures": balanced_accuracy(*(x[..., :n_bins, :].sum(-2) for x in found[-1])).mean,
     }
 
 
@@ -145,24 +156,22 @@ def spelled(variable: Variable, labels: Real[np.ndarray, " B"]) -> str:
     return ", ".join(f"{value}: {(own == c).sum():,}" for c, value in enumerate(variable.values))
 
 
-def about(asked: Asked, notes: list[str]) -> dict[str, Any]:
-    """What the report needs to name all that, and what was noticed on the way."""
+def about(asked: Asked, notes: list[str], width: int) -> dict[str, Any]:
+    """What the report needs to name all that, and what was noticed on the way; `width` is that of the widest place."""
     rows, data = asked.rows, asked.data
-    n_repeated = sum(repeated_groups(data).values())
-    leaks = f"{n_repeated} windows stand in several groups word for word, so folds share them" if n_repeated else ""
     return {
         "model": asked.subject.name,
         "title": asked.subject.title,
         "places": [place.name for place in asked.places],
         "variables": {name: [list(v.values), v.about] for name, v in rows.variables.items()},
-        "bins": rows.bins,
+        "bins": rows.bins[: rows.n_bins],
         "source": data.source,
         "windows": list(data.tokens.shape),
         "rows": len(rows.index),
         "groups": len(np.unique(rows.group)),
-        "left_out": [*rows.left_out, *([leaks] if leaks else []), *notes],
+        "left_out": [*rows.left_out, *(line for line in noticed(data) if "several groups" in line), *notes],
         "windows_of_use": len(windows_of_use(asked)) if can_erase(asked) else 0,
         "told": {name: spelled(variable, rows.of(name)) for name, variable in rows.variables.items()},
         "tokens": len(np.unique(rows.token)),
-        "width": asked.subject.cfg.d_model,
+        "width": width,
     }

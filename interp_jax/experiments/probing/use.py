@@ -2,86 +2,33 @@
 
     x  ──►  x - (x - x̄) R W    at every position             see `probes/erasure/`, `probes/reliance.py`
 
-    effect      R W takes out all that a linear probe could read of the variable (LEACE: Belrose et al. 2023)
-    control     R W takes out as many directions of the whitened stream, drawn at random: what it costs to lose any of them
+    effect      R W takes out what can be read of the variable, in one of the ways of `erasers.py`
+    control     the same of directions at random, or of labels in another order: what it costs to lose any
     reliance    loss with the effect's edit, less the mean of those with the control's
     scrubbed    the same with an edit at every layer, each for what the earlier ones leave (`probes/scrubbing.py`); its control
                 takes as many random directions of every layer
 
-("amnesic probing": Elazar, Ravfogel, Jacovi and Goldberg 2021). A reliance whose interval lies above 0 says that the model
-loses more with the variable than with other directions; it need not say that it reads this very code.
+("amnesic probing": Elazar, Ravfogel, Jacovi and Goldberg 2021). A reliance whose p is small says that the model loses more
+with the variable than it would with other directions; it need not say that it reads this very code.
 """
 
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Sequence
+from functools import lru_cache, partial
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, Real
+from jaxtyping import Array, Float, Int
 
-from interp_jax.activations.moment_harvest import Labelled, one_hot
-from interp_jax.activations.moments import Moments, streamed
-from interp_jax.data.probing.variables import known
+from interp_jax.activations.moment_harvest import Labelled
+from interp_jax.activations.moments import Moments
+from interp_jax.experiments.dictionaries.subject import vectors
+from interp_jax.experiments.probing.erasers import BY_MOMENTS, Edits, random_beside, rank_of
 from interp_jax.models import transformer
 from interp_jax.models.transformer import Params, TransformerConfig
-from interp_jax.probes.erasure.eraser import Eraser, ranks, stacked
-from interp_jax.probes.erasure.linear import least_change, random_like, shrunk
-from interp_jax.probes.reliance import Behaviour, measured
+from interp_jax.probes.erasure.eraser import Eraser, stacked
+from interp_jax.probes.reliance import Behaviour, measured, measured_under
 from interp_jax.probes.scrubbing import Model, scrubbed
 from interp_jax.train.language import next_token_losses
-
-SHRINKAGE = "oas"  # of the covariance: few tokens may have a label
-
-
-class Erasers(NamedTuple):
-    """Of a variable at a place.
-
-    Attributes:
-      each: the variable's, then random ones; leading axis 1+R.
-      rank: how many directions each takes out.
-      taken, taken_at_random: the share of the variance that goes with them.
-    """
-
-    each: list[Eraser]
-    rank: int
-    taken: float
-    taken_at_random: float
-
-
-def targets_of(
-    labels: Real[np.ndarray, "*N"], n_classes: int
-) -> tuple[Float[np.ndarray, "*N T"], Float[np.ndarray, "*N"]]:
-    """What is erased: 1 for the own of so many classes, or a number first and else 0; weights, 0 where there is no label."""
-    there = known(labels)
-    if labels.dtype.kind != "f":
-        return one_hot(labels, n_classes), there.astype(np.float32)
-    z = np.zeros((*labels.shape, max(n_classes, 1)), np.float32)
-    z[..., 0] = np.where(there, labels, 0)
-    return z, there.astype(np.float32)
-
-
-def erasers(x: Float[Array, "B D"], labels: Real[np.ndarray, " B"], n_classes: int, draws: int, seed: int) -> Erasers:
-    """What erases a variable, and then as many random directions in each of some draws.
-
-    Args:
-      x: tokens of a place.
-      labels: theirs; those without one do not count.
-      n_classes: of the labels; of numbers any.
-      draws: of the control.
-      seed: of these.
-    """
-    moments = streamed([(x, *targets_of(labels, n_classes))])
-    own = least_change(moments, SHRINKAGE)
-    drawn = random_like(own, seed, draws, shrunk(moments, SHRINKAGE))
-    each = [own, *(Eraser(*(part[n] for part in drawn)) for n in range(draws))]
-    shares = [taken(one, moments) for one in each]
-    return Erasers(each, int(ranks(own)), shares[0], float(np.mean(shares[1:])))
-
-
-def taken(eraser: Eraser, moments: Moments) -> float:
-    """Mean squared length of what is taken out, as a share of the variance."""
-    there = eraser.read.T @ moments.covariance @ eraser.read
-    return float(np.trace(eraser.write.T @ there @ eraser.write) / np.trace(moments.covariance))
 
 
 def scrubbers(
@@ -91,6 +38,7 @@ def scrubbers(
     cfg: TransformerConfig,
     draws: int,
     seed: int,
+    kind: str = "leace",
 ) -> list[Eraser]:
     """What scrubs a variable from every layer, and then the controls of some draws; leading axis of layers.
 
@@ -101,15 +49,17 @@ def scrubbers(
       cfg: of the model.
       draws: of the control.
       seed: of these.
+      kind: one of `erasers.BY_MOMENTS`.
     """
     drawn: list[Eraser] = []
 
     def fit(moments: Moments) -> Eraser:
-        own = least_change(moments, SHRINKAGE)
-        drawn.append(random_like(own, seed + len(drawn), draws, shrunk(moments, SHRINKAGE)))
+        own = BY_MOMENTS[kind](moments)
+        drawn.append(random_beside(kind, own, moments, (seed, len(drawn)), draws))
         return own
 
-    own = scrubbed(stream_of(cfg), params, site, lambda: windows, fit, min(windows[0].targets.shape[-1], cfg.d_model))
+    rank = rank_of(kind, windows[0].targets.shape[-1], vectors(cfg)[site])
+    own = scrubbed(stream_of(cfg), params, site, lambda: windows, fit, rank)
     by_layer = [np.stack(part, 1) for part in zip(*drawn, strict=True)]
     return [own, *(Eraser(*(part[n] for part in by_layer)) for n in range(draws))]
 
@@ -119,22 +69,27 @@ def token_losses_under(
     tokens: Int[Array, "W P"],
     site: str,
     layers: Int[np.ndarray, " U"] | None,
-    made: list[list[Eraser]],
+    made: Sequence[Sequence[Eraser | Edits]],
     cfg: TransformerConfig,
 ) -> tuple[Float[np.ndarray, "W P-1"], Float[np.ndarray, "E U W P-1"]]:
     """The loss of every token but the first: without an edit; with each eraser of each variable. All of them one program.
 
     Args:
       params: of the model.
-      tokens: of windows without padding.
+      tokens: of windows, with padding on the right if at all.
       site: which is edited.
       layers: of each variable's place; None where its erasers are of all layers.
-      made: of each variable its eraser, and those of the controls.
+      made: of each variable its eraser, and those of the controls; or its edits, which are then one program for each variable.
       cfg: of the model.
     """
+    shape = (tokens.shape[0], tokens.shape[1] - 1)
+    if not isinstance(made[0][0], Eraser):
+        under = partial(measured_under, behaviour_of(cfg), (params, tokens), site, devices=jax.devices()[:1])
+        each = [under([own], [[one] for one in drawn]) for own, *drawn in made]
+        edited = np.stack([np.concatenate([one.erased, one.control[:, 0]]) for one in each], 1)
+        return each[0].clean.reshape(shape), edited.reshape(*edited.shape[:2], *shape)
     own, *drawn = (stacked(list(kind)) for kind in zip(*made, strict=True))
     controls = Eraser(*(np.stack(part) for part in zip(*drawn, strict=True)))
-    shape = (tokens.shape[0], tokens.shape[1] - 1)
     found = measured(behaviour_of(cfg), (params, tokens), site, own, controls, layers, devices=jax.devices()[:1])
     edited = np.concatenate([found.erased[None], found.control])
     return found.clean.reshape(shape), edited.reshape(*edited.shape[:2], *shape)

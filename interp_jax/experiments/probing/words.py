@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from interp_jax.experiments.probing.claims import Claim, survives
+from interp_jax.experiments.probing.claims import Claim, one_survives, survives
 from interp_jax.experiments.probing.findings import (
     ALL,
     TURNS,
@@ -12,7 +12,6 @@ from interp_jax.experiments.probing.findings import (
     View,
     above_twin,
     finding,
-    lies_above_0,
     reliance_along,
 )
 from interp_jax.experiments.probing.tallies import Score
@@ -25,7 +24,7 @@ def interval(score: Score) -> str:
 
 def chance(claim: Claim) -> str:
     """A p: "p = .03"."""
-    return "p < .001" if claim.p < 1e-3 else f"p = {claim.p:.2g}".replace("0.", ".")
+    return "p < .001" if claim.p < 1e-3 else f"p = {float(claim.p):.2g}".replace("0.", ".")
 
 
 def failed(found: Finding) -> list[str]:
@@ -45,11 +44,12 @@ def use(found: Finding) -> str:
     """Whether the model uses it."""
     if found.used is None:
         return "Whether it is used was not measured."
-    cost = f"erasing it there costs {interval(found.used)} nats per token more than erasing as many random directions"
+    told = lambda claim: f"{interval(claim.above)} ({chance(claim)})"
+    cost = f"erasing it there costs {told(found.used)} nats per token more than erasing as many random directions"
     if found.used_at_turns is not None:
-        cost += f", and {interval(found.used_at_turns)} more on the tokens at which it changes"
+        cost += f", and {told(found.used_at_turns)} more on the tokens at which it changes"
     if found.scrubbed is not None:
-        cost += f"; erasing it at every layer costs {interval(found.scrubbed)} more"
+        cost += f"; erasing it at every layer costs {told(found.scrubbed)} more"
     if failed(found):
         return f"It says nothing about use that {cost}: what is erased is what the controls read, too."
     return f"{'It is used' if is_used(found) else 'Use is not shown'}: {cost}."
@@ -57,7 +57,7 @@ def use(found: Finding) -> str:
 
 def is_used(found: Finding) -> bool:
     """Whether erasing it costs more than erasing at random: at its place, on all tokens or where it changes; or everywhere."""
-    return any(map(lies_above_0, (found.used, found.used_at_turns, found.scrubbed)))
+    return bool(one_survives((found.used, found.used_at_turns, found.scrubbed)))
 
 
 def sentence(found: Finding, view: View) -> str:
@@ -107,8 +107,8 @@ class Since(NamedTuple):
 def first_steps(view: View, v: int) -> Since:
     """Of a variable, at the place where the model itself is read best."""
     read = [survives(above_twin(view, v, m)) for m in range(1, len(view.steps))]
-    along = [score for score in (reliance_along(view, v, which) for which in (ALL, TURNS)) if score is not None]
-    used = np.logical_and(read, np.any([score.low > 0 for score in along], axis=0)).tolist() if along else []
+    along = [claim for claim in (reliance_along(view, v, which) for which in (ALL, TURNS)) if claim is not None]
+    used = np.logical_and(read, one_survives(along)).tolist() if along else []
     return Since(since(read, view.trained), since(used, view.trained))
 
 

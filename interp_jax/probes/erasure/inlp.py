@@ -8,6 +8,7 @@ than it must, and guarantees nothing: how well the last probe did is for you to 
 """
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,31 +18,39 @@ from jaxtyping import Array, Float, Key
 from interp_jax.activations.moments import Moments
 from interp_jax.probes.erasure.eraser import Eraser
 from interp_jax.probes.erasure.linear import check
+from interp_jax.probes.probe import Convergence, convergence_of
 
-Directions = Callable[[Key[Array, ""], Array, Array, Array], Float[Array, "C D"]]  # key, x, y, w
+Fit = Callable[[Key[Array, ""], Array, Array, Array], Any]  # key, x, y, w -> params with `weights` [D] or [C D]
 LEAST = 1e-5  # share of a direction that must be new
 
 
-def inlp(
-    directions: Directions, key: Key[Array, ""], x: Float[Array, "B D"], y: Array, w: Float[Array, " B"], rounds: int
-) -> Eraser:
+class Inlp(NamedTuple):
+    """The eraser, and how the fit of each round ended; None of a closed form."""
+
+    eraser: Eraser
+    convergence: Convergence | None
+
+
+def inlp(fit: Fit, key: Key[Array, ""], x: Float[Array, "B D"], y: Array, w: Float[Array, " B"], rounds: int) -> Inlp:
     """The eraser of so many rounds; pure, so that sites, labels and seeds are a `vmap`.
 
     Args:
-      directions: a probe's weights, fitted to rows, labels and weights of examples; `functools.partial` binds the rest.
+      fit: of a linear probe, to rows, labels and weights of examples; `functools.partial` binds the rest.
       key: a fresh one is made of it for each round.
       x: the rows.
       y: their labels.
       w: weights of examples, 0 for those held out.
       rounds: how often a probe is fitted, at most D / C times.
     """
-    n = jax.eval_shape(directions, key, x, y, w).shape[0]
+    directions = lambda params: jnp.atleast_2d(params.weights)
+    n = jax.eval_shape(lambda *given: directions(fit(*given)), key, x, y, w).shape[0]
     centre = (w @ x) / w.sum()
     product = lambda a, b: jnp.matmul(a, b, precision="highest")
 
-    def turn(basis: Array, i: Array) -> tuple[Array, None]:
+    def turn(basis: Array, i: Array) -> tuple[Array, Convergence | None]:
         left = x - product(product(x - centre, basis.T), basis)
-        found = directions(jax.random.fold_in(key, i), left, y, w)
+        params = fit(jax.random.fold_in(key, i), left, y, w)
+        found = directions(params)
         for j in range(n):
             new = found[j]
             for _ in range(2):  # once more, for what rounding left
@@ -49,10 +58,10 @@ def inlp(
             size = jnp.linalg.norm(new)
             new = jnp.where(size > LEAST * jnp.linalg.norm(found[j]), new / jnp.where(size > 0, size, 1), 0)
             basis = basis.at[i * n + j].set(new)
-        return basis, None
+        return basis, convergence_of(params)
 
-    basis, _ = jax.lax.scan(turn, jnp.zeros((rounds * n, x.shape[1]), x.dtype), jnp.arange(rounds))
-    return Eraser(centre, basis.T, basis)
+    basis, how = jax.lax.scan(turn, jnp.zeros((rounds * n, x.shape[1]), x.dtype), jnp.arange(rounds))
+    return Inlp(Eraser(centre, basis.T, basis), how)
 
 
 def inlp_of(moments: Moments, rounds: int, penalty: float = 1e-6) -> Eraser:

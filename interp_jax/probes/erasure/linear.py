@@ -14,6 +14,8 @@ moments alone. Variances below `LEAST` times the largest count as so large. Howe
 the change is not the least any more.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 
@@ -69,13 +71,13 @@ def projection(directions: Float[np.ndarray, "*S K D"], centre: Float[np.ndarray
 
 
 def random_like(
-    eraser: Eraser, seed: int, n: int = 1, covariance: Float[np.ndarray, "*S D D"] | None = None
+    eraser: Eraser, seed: int | Sequence[int], n: int = 1, covariance: Float[np.ndarray, "*S D D"] | None = None
 ) -> Eraser:
     """As many random directions as an eraser takes out, with its centre; n draws along a first axis.
 
     Args:
       eraser: what they are a control of.
-      seed: of the draws.
+      seed: of the draws; several numbers are one seed, as NumPy takes them.
       n: how many.
       covariance: Σ. With it, directions are random after whitening and taken out obliquely, as the least change does it;
         without, they are random in space and taken out orthogonally: little goes with them where few hold most of the variance.

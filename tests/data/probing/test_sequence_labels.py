@@ -43,10 +43,11 @@ def test_of_a_repeated_segment_all_is_copied():
 
 def test_sides_of_pairs():
     pairs = induction(0, 6, 12, 50)
-    of = label_pairs(pairs, "A", "induction")
-    rows, columns = np.nonzero(of.labels["clean"] >= 0)
+    of = label_pairs(pairs, "induction")
+    assert list(of.labels) == list(of.variables) == [f"clean at {name}" for name in pairs.places]
+    rows, columns = np.nonzero(of.labels["clean at A"] >= 0)
     assert rows.tolist() == list(range(12)) and (columns == np.tile(np.asarray(pairs.places["A"]), 2)).all()
-    assert of.labels["clean"].max(1).tolist() == [1] * 6 + [0] * 6 and of.group.tolist() == list(range(6)) * 2
+    assert of.labels["clean at A"].max(1).tolist() == [1] * 6 + [0] * 6 and of.group.tolist() == list(range(6)) * 2
     read = of.tokens[rows, columns]
     assert (read[:6] != read[6:]).all()  # the key is what was changed
 

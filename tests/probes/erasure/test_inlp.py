@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from interp_jax.probes import logistic
 from interp_jax.probes.erasure.eraser import erased, ranks
 from interp_jax.probes.erasure.inlp import inlp, inlp_of
+from interp_jax.probes.linear import Linear
 from tests.probes.planted_moments import moments_of, stacked_moments
 
 RNG = np.random.default_rng(2)
@@ -22,7 +24,7 @@ W = (np.arange(N) < 400).astype(float)
 def weights(penalty, key, x, y, w):
     """Ridge regression."""
     a, b = x - w @ x / w.sum(), y - w @ y / w.sum()
-    return jnp.linalg.solve((w * a.T) @ a + penalty * jnp.eye(D), a.T @ (w * b))[None]
+    return Linear(jnp.linalg.solve((w * a.T) @ a + penalty * jnp.eye(D), a.T @ (w * b))[None], jnp.zeros(1))
 
 
 def by_hand(rounds, penalty):
@@ -39,7 +41,8 @@ def by_hand(rounds, penalty):
 
 def test_rounds_are_those_by_hand_and_take_the_concept_out():
     fit = jax.jit(partial(inlp, partial(weights, 0.1), rounds=3))
-    got = fit(jax.random.key(0), jnp.float32(X), jnp.float32(Y), jnp.float32(W))
+    got, convergence = fit(jax.random.key(0), jnp.float32(X), jnp.float32(Y), jnp.float32(W))
+    assert convergence is None
     want = by_hand(3, 0.1)
     np.testing.assert_allclose(got.write.T @ got.write, want.T @ want, atol=1e-3)
     np.testing.assert_allclose(got.write @ got.read, np.eye(3), atol=1e-5)
@@ -59,6 +62,14 @@ def test_moments_tell_the_same():
 
 def test_nothing_new_is_nothing_taken():
     """Two probes of one direction: the second adds nothing, instead of rounding that is blown up."""
-    twice = lambda key, x, y, w: jnp.stack([w @ x, 2 * (w @ x)])
+    twice = lambda key, x, y, w: Linear(jnp.stack([w @ x, 2 * (w @ x)]), jnp.zeros(2))
     got = inlp(twice, jax.random.key(0), jnp.float32(X), jnp.float32(Y), jnp.float32(W), 1)
-    assert ranks(got) == 1
+    assert ranks(got.eraser) == 1
+
+
+def test_any_probe_will_do_and_each_round_says_how_its_fit_ended():
+    given = jax.random.key(0), jnp.float32(X), jnp.float32(Y), jnp.float32(W), 2
+    fit = lambda most: partial(logistic.fit, hypers=logistic.Hypers(1.0), most_steps=most)
+    got, convergence = inlp(fit(50), *given)
+    assert convergence.converged.shape == (2,) and convergence.converged.all() and ranks(got) == 2
+    assert not inlp(fit(1), *given).convergence.converged.any()
