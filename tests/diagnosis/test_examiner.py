@@ -91,16 +91,38 @@ def test_weights_are_the_minimum():
     sizes = np.sqrt(np.mean([np.square(one.about).mean((0, 1)) for one in families], axis=0))
 
     def loss(w):
-        total = 0.05 * np.square(w - w.mean()).sum()
+        each = []
         for one in families:
             s = np.clip(one.about / sizes, -3, 3)
-            total += np.log1p(np.exp(-np.where(one.cheated, 1, -1) * (s @ w))).mean() / 2
-        return total
+            each.append(np.log1p(np.exp(-np.where(one.cheated, 1, -1) * (s @ w))).mean())
+        return np.log(np.mean(np.exp(10 * np.array(each)))) / 10 + 0.005 * w.sum()
 
     got = fit(families, list(found)).weights
     best = scipy.optimize.minimize(loss, np.ones(5), method="Powell", bounds=[(0, 10)] * 5, tol=1e-10)
     assert loss(got) == pytest.approx(best.fun, abs=1e-5)
     np.testing.assert_allclose(got, best.x, atol=0.03)
+
+
+def test_who_says_something_else_where_f_is_told_otherwise_takes_no_part():
+    """However well it tells: it calls those that learned by another telling of f cheats."""
+    found = planted(2)
+    told = lambda name, one: np.where(ARM == "learned", one.score[:, 0] + 30.0 * (name == "tells 1"), np.nan)
+    found = {name: {k: one._replace(again=told(name, one)) for k, one in own.items()} for name, own in found.items()}
+    assert examiners(found, list(found))["r"].diagnosers == ("tells 0", "tells 2", "noise")
+    with pytest.raises(InputError, match="says the same however it is told"):
+        examiners(found, ["tells 1"])
+
+
+def test_the_family_that_is_judged_worst_counts_most():
+    """One diagnoser is right without error in two families and at chance in a third, another nearly right in all of them."""
+    rng, found = np.random.default_rng(3), {}
+    for family in ("p", "q", "r", "s"):
+        sure = CHEATED if family in ("p", "q") else np.zeros(CHEATED.shape)
+        found.setdefault("sure", {})[family] = scored(3.0 * sure + rng.normal(size=CHEATED.shape))
+        found.setdefault("fair", {})[family] = scored(2.0 * CHEATED + rng.normal(size=CHEATED.shape))
+    fitted = examiners(found, list(found))["s"]
+    own = dict(zip(fitted.diagnosers, fitted.weights, strict=True))
+    assert own["fair"] > own["sure"]
 
 
 def changed(found, **fields):
