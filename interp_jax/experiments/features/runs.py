@@ -13,6 +13,8 @@ S tokens around each, N neighbours and T tokens, of one dictionary:
     logits.*                                 see `measures/token_logits.py`; only of what is added to the stream
     clamped.feature [C]                      which were clamped
     clamped.*                                see `measures/clamped.py`
+    concepts.auroc, .control [C F]           of each concept, see `concepts.py`; only of text that has labels
+    concepts.n, .without [C]                 tokens that have it, and that do not
 """
 
 from typing import Any, NamedTuple
@@ -36,6 +38,7 @@ from interp_jax.errors import InputError
 from interp_jax.experiments.dictionaries import runs as trained_runs
 from interp_jax.experiments.experiment import Experiment, untrained
 from interp_jax.experiments.features import source
+from interp_jax.experiments.features.concepts import Probed, labels_of, nothing_probed, probed, scores, with_moved
 from interp_jax.experiments.features.config import Config
 from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.train.run import RunState
@@ -51,6 +54,7 @@ class Shared(NamedTuple):
       features: the dictionary's.
       windows: held-out text, in blocks.
       clamped: windows in which features are clamped.
+      labels: of the windows, by variable, of which there may be none.
       normal: by name ("read", "write"), how activations are normalised.
     """
 
@@ -58,6 +62,7 @@ class Shared(NamedTuple):
     features: Features
     windows: Int[Array, "N W P"]
     clamped: Int[Array, "B P"]
+    labels: Int[Array, "V N W P"]
     normal: dict[str, Normaliser]
 
     @property
@@ -85,6 +90,7 @@ class Passed(NamedTuple):
     strongest: examples.Examples
     drawn: examples.Examples
     together: Int[Array, "F N"]
+    probed: Probed
 
 
 def experiment(config: Config) -> Experiment:
@@ -102,10 +108,12 @@ def experiment(config: Config) -> Experiment:
     (cfg, *_), subject = trained_runs.subject(found.trained)
     check(config, own, cfg)
     place = Place(cfg, own, found.trained.sites, found.trained.layer % cfg.n_layers, found.trained.harvest)
-    tokens = source.text_of(found.trained.model).tokens
-    windows = windows_of(config, tokens, cfg.n_context)
+    text = source.text_of(found.trained.model)
+    tokens, at = text.tokens, windows_of(config, len(text.tokens), cfg.n_context)
+    windows, labels = tokens[at], labels_of(text.documents, len(tokens), at)
     of_clamp = spread_windows(tokens, config.clamp.windows, min(config.clamp.length, cfg.n_context))
-    shared = Shared(subject.models[0], source.load(found), jnp.asarray(windows), jnp.asarray(of_clamp), subject.normal)
+    arrays = (jnp.asarray(x, jnp.int32) for x in (windows, of_clamp, labels))
+    shared = Shared(subject.models[0], source.load(found), *arrays, subject.normal)
     look = lambda state, hypers, shared: observe(state, hypers, shared, place)
     return Experiment(untrained(), look, (config.steps,), shared)
 
@@ -118,20 +126,20 @@ def check(config: Config, own: Dictionary, cfg: TransformerConfig) -> None:
         raise InputError(f"shown.tokens = {config.shown.tokens}: the model has {cfg.d_vocab} tokens")
 
 
-def windows_of(config: Config, tokens: Int[np.ndarray, " M"], length: int) -> Int[np.ndarray, "N W P"]:
-    """Blocks of windows, spread over the text, that do not overlap.
+def windows_of(config: Config, n: int, length: int) -> Int[np.ndarray, "N W P"]:
+    """Where windows lie in a text of n tokens: blocks of them, spread over it, that do not overlap.
 
     Raises:
       InputError: the text is shorter than a block.
     """
     at_once = config.text.at_once
-    blocks = min(config.text.windows, len(tokens) // length) // at_once
+    blocks = min(config.text.windows, n // length) // at_once
     if not blocks:
         raise InputError(
-            f"text.at_once = {at_once}: the held-out text has {len(tokens) // length} windows of {length} tokens, and "
+            f"text.at_once = {at_once}: the held-out text has {n // length} windows of {length} tokens, and "
             f"text.windows = {config.text.windows}"
         )
-    return spread_windows(tokens, blocks * at_once, length).reshape(blocks, at_once, length)
+    return spread_windows(np.arange(n), blocks * at_once, length).reshape(blocks, at_once, length)
 
 
 def observe(state: RunState, config: Config, shared: Shared, place: Place) -> dict[str, Array]:
@@ -147,6 +155,7 @@ def observe(state: RunState, config: Config, shared: Shared, place: Place) -> di
     found |= {"quantile.there": there, "quantile.bounds": bounds}
     found |= {f"neighbours.{name}": value for name, value in near._asdict().items()}
     found["neighbours.together"] = passed.together
+    found |= scores(passed.probed, len(shared.labels))
     if is_added(place.sites[1], place.cfg):
         said = token_logits(shared.params, place.cfg, passed.inverse_scale / passed.n, rows, shown.tokens, shown.bins)
         found |= {f"logits.{name}": value for name, value in said._asdict().items()}
@@ -178,10 +187,11 @@ def passing(seed: Array, config: Config, shared: Shared, place: Place, near: Int
     """The text, block by block."""
     shown, n_features = config.shown, place.own.n_features
     span, edges = (shown.before, shown.after), activity.log_edges(shown.low, shown.high, shown.per_decade)
+    thresholds = (0.0, *activity.log_edges(shown.low, shown.high, config.concepts.per_decade).tolist())
     at_once = shared.windows.shape[1]
 
     def step(kept: Passed, block: Any) -> tuple[Passed, None]:
-        b, tokens = block
+        b, tokens, labels = block
         f, counts, inverse, _ = encoded(tokens, shared, place)
         flat, first = f.reshape(-1, n_features), b * at_once
         return Passed(
@@ -191,6 +201,7 @@ def passing(seed: Array, config: Config, shared: Shared, place: Place, near: Int
             examples.merge(kept.strongest, examples.strongest(f, first, span)),
             examples.merge(kept.drawn, examples.drawn(f, first, span, seed)),
             kept.together + neighbours.fired_together(flat, near),
+            jax.tree.map(jnp.add, kept.probed, probed(flat, labels, counts, thresholds)),
         ), None
 
     nothing = lambda *shape: jnp.zeros(shape, jnp.int32)
@@ -201,8 +212,10 @@ def passing(seed: Array, config: Config, shared: Shared, place: Place, near: Int
         examples.no_examples(n_features, shown.strongest, span),
         examples.no_examples(n_features, shown.drawn, span),
         nothing(*near.shape),
+        nothing_probed(len(shared.labels), n_features, thresholds),
     )
-    return jax.lax.scan(step, begin, (jnp.arange(len(shared.windows)), shared.windows))[0]
+    labels = jnp.moveaxis(with_moved(seed, shared.labels), 2, 0)
+    return jax.lax.scan(step, begin, (jnp.arange(len(shared.windows)), shared.windows, labels))[0]
 
 
 def tokens_around(of: examples.Examples, windows: Int[Array, "N W P"], before: int) -> Int[Array, "F E S"]:

@@ -6,9 +6,13 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+import tokenizers
 from jaxtyping import Int
 
+from interp_jax.data.corpus_io import held_out_documents
 from interp_jax.data.paths_io import expanded
+from interp_jax.data.probing.source_labels import Tokenised
+from interp_jax.data.text_io import Document
 from interp_jax.dictionaries import dictionary
 from interp_jax.dictionaries.parameters import Params
 from interp_jax.errors import InputError
@@ -40,11 +44,19 @@ class Found(NamedTuple):
 
 
 class Text(NamedTuple):
-    """Held-out tokens, what each token of the vocabulary is, and what was read."""
+    """Held-out tokens, what each token of the vocabulary is, and what was read.
+
+    Attributes:
+      tokens: of all documents, one after the other.
+      names: by token.
+      title: what was read, for people.
+      documents: with the characters of each token; none where the text has none.
+    """
 
     tokens: Int[np.ndarray, " N"]
     names: list[str]
     title: str
+    documents: Sequence[Tokenised] = ()
 
 
 def find(source: Source) -> Found:
@@ -122,4 +134,13 @@ def text_of(model: Model) -> Text:
     """The held-out side of the text that a model was grown on."""
     run, subject = find_run(model.path, model.run), subject_of(model)
     corpus = corpus_of(run.member.part)
-    return Text(np.asarray(corpus.held_out), names_of(range(subject.cfg.d_vocab), subject), corpus.source)
+    documents = held_out_documents(run.member.part.data)
+    names = names_of(range(subject.cfg.d_vocab), subject)
+    tokenised = tokenised_documents(documents, tokenizers.Tokenizer.from_str(corpus.tokenizer))
+    return Text(np.asarray(corpus.held_out), names, corpus.source, tokenised)
+
+
+def tokenised_documents(documents: Sequence[Document], backend: tokenizers.Tokenizer) -> list[Tokenised]:
+    """Documents in tokens, with the characters of each."""
+    encoded = backend.encode_batch([d.text for d in documents], add_special_tokens=False)
+    return [Tokenised(d.name, d.text, e.ids, e.offsets) for d, e in zip(documents, encoded, strict=True)]
