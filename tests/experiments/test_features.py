@@ -57,7 +57,7 @@ SWEPT = """
 from interp_jax.experiments.config import compose
 
 SMALL = {
-    "layer": 0, "steps": 2, "batch_size": 64, "stream_steps": 2, "harvest.windows": 4, "measure.windows": 4,
+    "layers": (0,), "steps": 2, "batch_size": 64, "stream_steps": 2, "harvest.windows": 4, "measure.windows": 4,
     "measure.at_once": 2, "dictionary.d_in": 32, "dictionary.n_features": 64, "dictionary.k": 4, "engine.batch": 1,
 }
 
@@ -109,10 +109,14 @@ def own(trained):
     """Windows, which tokens count, features and scale of that dictionary, one operation after the other."""
     found = find(Source(path=str(trained), member="topk k=4 width=64"))
     windows = HELD_OUT[np.linspace(0, 230 - 12, 16).astype(int)[:, None] + np.arange(12)]
-    normal = trained_runs.subject(found.trained)[1].normal
-    params, scale = load(found), {name: 1 / by.forward[0] for name, by in normal.items()}
+    params, scale = load(found), scales(trained)
     counts = (np.arange(12) >= 1) & (windows != 0)
     return windows, counts, encode(found, params, scale, windows) * counts[..., None], params, scale, found
+
+
+def scales(trained):
+    """By what activations are divided."""
+    return {name: 1 / by.forward[0] for name, by in features.experiment(ask(trained)).shared.normal.items()}
 
 
 def encode(found, params, scale, windows):
@@ -210,7 +214,7 @@ def test_features_are_probed_for_what_python_says_of_source_code(trained, tmp_pa
     (chunk,) = finished_members(place).values()
     seen = {name: value[0] for name, value in chunk.directory.observations()[1].items()}
     found = find(Source(path=str(trained), member="topk k=4 width=64"))
-    scale = {name: 1 / by.forward[0] for name, by in trained_runs.subject(found.trained)[1].normal.items()}
+    scale = scales(trained)
     n = len(tokens) // 12 // 5 * 5
     at = np.linspace(0, len(tokens) - 12, n).astype(int)[:, None] + np.arange(12)
     f, counts = encode(found, load(found), scale, tokens[at]), (np.arange(12) >= 1) & (tokens[at] != 0)

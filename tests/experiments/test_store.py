@@ -61,12 +61,21 @@ def test_several_places_are_written_at_once_and_a_transcoder_reads_two(tmp_path)
     held = open_store(tmp_path).about
     assert list(held.places) == [f"blocks.mlp.{end}.{layer}" for end in ("in", "out") for layer in (0, 1)]
     own = Dictionary(kind="topk", d_in=16, d_out=16, n_features=32, most=8, k=4)
-    config = stored.Config(site="blocks.mlp.in", writes="blocks.mlp.out", layer=0, dictionary=own, steps=16)
+    config = stored.Config(sites=("blocks.mlp.in",), writes="blocks.mlp.out", layers=(0,), dictionary=own, steps=16)
     harvests, reads = (all_that_is_read(dataclasses.replace(config, store=path)) for path in ("", str(tmp_path)))
     for a, b in zip(harvests, reads, strict=True):
         np.testing.assert_array_equal(a.first, b.first)
         np.testing.assert_allclose(a.read, b.read, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(a.write, b.write, rtol=1e-5, atol=1e-6)
+
+
+def test_members_of_two_layers_read_the_store_as_they_harvest(tmp_path):
+    stored.write(tmp_path, layers=(0, -1))
+    config = stored.Config(layers=(-1, 0), steps=16)  # in another order than the store's
+    harvests, reads = (all_that_is_read(dataclasses.replace(config, store=path)) for path in ("", str(tmp_path)))
+    for a, b in zip(harvests, reads, strict=True):
+        assert a.read.shape == (2, 8, 32, 16) and np.abs(a.read[0] - a.read[1]).max() > 0.1
+        np.testing.assert_allclose(a.read, b.read, rtol=1e-5, atol=1e-6)
 
 
 def test_shuffled_anew_every_row_comes_once_in_an_epoch_and_then_in_another_order(store, harvested):
@@ -182,7 +191,7 @@ def refused(config, message):
 def test_stores_of_something_else_are_refused(store, tmp_path):
     config = stored.Config(store=str(store))
     refused(
-        dataclasses.replace(config, layer=0),
+        dataclasses.replace(config, layers=(0,)),
         "activations holds blocks.resid_post of layer 1; blocks.resid_post of layer 0 was asked for",
     )
     refused(
@@ -234,7 +243,7 @@ def test_what_it_harvests_is_what_dictionaries_read(arg):
     own = FILE.get_config(arg)
     for name in ("batch_size", "stream_steps", "stream_seed", "harvest"):
         assert own[name] == of[name], name
-    assert own.rows >= of.batch_size * of.steps and own.sites == (of.site,) and own.layers == (of.layer,)
+    assert own.rows >= of.batch_size * of.steps and own.sites == of.sites and own.layers == of.layers
 
 
 def test_it_writes_once_and_the_report_says_what(tmp_path):

@@ -20,7 +20,6 @@ from interp_jax.dictionaries.measures import single_probes
 
 OF_CLASSES = {name: variable.values for name, variable in VARIABLES.items() if variable.values}
 CONCEPTS = tuple((name, value) for name, values in OF_CLASSES.items() for value in values)
-ENDS = 1  # tokens between two documents of a stream
 
 
 class Probed(NamedTuple):
@@ -36,15 +35,18 @@ def names() -> list[str]:
     return [say.get(value, "{} {}").format(name, value) for name, value in CONCEPTS]
 
 
-def labels_of(documents: Sequence[Tokenised], n: int, at: Int[np.ndarray, "N W P"]) -> Int[np.ndarray, "V N W P"]:
+def labels_of(
+    documents: Sequence[Tokenised], ends: int, n: int, at: Int[np.ndarray, "N W P"]
+) -> Int[np.ndarray, "V N W P"]:
     """Labels of windows; no variables where no document is Python.
 
     Args:
       documents: of the text.
+      ends: tokens that end each of them.
       n: its tokens.
       at: where the windows lie in it.
     """
-    stream = label_stream(documents, ENDS)
+    stream = label_stream(documents, ends)
     if not stream.documents[0] or len(stream.identifier) != n:
         return np.zeros((0, *at.shape), np.int32)
     return in_windows(stream, at.reshape(-1, at.shape[-1])).reshape(-1, *at.shape)

@@ -45,7 +45,7 @@ def report(groups: list[GroupResult]) -> Page:
             config = jax.tree.map(lambda leaf: leaf[i].item(), group.config)  # noqa: B023
             seen = {name: value[i] for name, value in group.observations[config.steps].items()}
             found = source.find(config.dictionary)
-            text, name = source.text_of(found.trained.model), group.hashes[i][:8]
+            text, name = source.text_of(found.trained), group.hashes[i][:8]
             shown = features_of(config, seen, found, text)
             insert, written = explorer(
                 name, shown, "Hover over a token for its activation, over a bar for its number."
@@ -64,9 +64,9 @@ def report(groups: list[GroupResult]) -> Page:
 
 def place_of(found: Found) -> str:
     """Where it reads and writes, in words."""
-    read, written = found.trained.sites
+    ((read, written, layer),) = found.trained.read
     sites = f"`{read}`" if read == written else f"`{read}`, and says `{written}`"
-    return f"It reads {sites}, layer {found.trained.layer}, of `{found.trained.model.path}`; its hash is `{found.member.hash}`."
+    return f"It reads {sites}, layer {layer}, of `{found.trained.model.path}`; its hash is `{found.member.hash}`."
 
 
 def features_of(config: Config, seen: Seen, found: Found, text: Text) -> Features:
@@ -233,7 +233,7 @@ def neuronpedia_files(config: Config, seen: Seen, shown: Features, found: Found,
     """The files that Neuronpedia reads."""
     batches = neuronpedia.batches(
         shown,
-        neuronpedia.Source(found.trained.model.path, found.trained.layer, found.name, text.title),
+        neuronpedia.Source(found.trained.model.path, found.trained.read[0][2], found.name, text.title),
         logits_histogram(seen, len(shown.histogram)),
         (config.text.windows, seen["strongest.tokens"].shape[-1]),
     )

@@ -17,6 +17,7 @@ S tokens around each, N neighbours and T tokens, of one dictionary:
     concepts.n, .without [C]                 tokens that have it, and that do not
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +28,7 @@ from jaxtyping import Array, Bool, Float, Int
 from interp_jax import randomness, taps
 from interp_jax.activations.harvest import Harvest
 from interp_jax.activations.normaliser import Normaliser, normalised, times
+from interp_jax.data.probing.variables import NONE
 from interp_jax.data.text import spread_windows
 from interp_jax.dictionaries import dictionary
 from interp_jax.dictionaries.config import Dictionary
@@ -36,10 +38,12 @@ from interp_jax.dictionaries.measures.token_logits import is_added, token_logits
 from interp_jax.dictionaries.parameters import Params as Features
 from interp_jax.errors import InputError
 from interp_jax.experiments.dictionaries import runs as trained_runs
+from interp_jax.experiments.dictionaries.stream import here
 from interp_jax.experiments.experiment import Experiment, untrained
 from interp_jax.experiments.features import source
 from interp_jax.experiments.features.concepts import Probed, labels_of, nothing_probed, probed, scores, with_moved
 from interp_jax.experiments.features.config import Config
+from interp_jax.experiments.subjects.text import behind, settled
 from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.train.run import RunState
 
@@ -100,20 +104,26 @@ def experiment(config: Config) -> Experiment:
       InputError: no finished dictionary, or a model, site or text that cannot be.
     """
     found = source.find(config.dictionary)
-    own = found.trained.dictionary
+    trained = replace(found.trained, harvest=settled(found.trained.harvest, found.trained.model))
+    own = trained.dictionary
     if own.pieces > 1:
         raise InputError(
             f"dictionary.path = {config.dictionary.path!r}: a crosscoder, whose features are not of one place"
         )
-    (cfg, *_), subject = trained_runs.subject(found.trained)
+    (cfg, *_), subject = trained_runs.subject(trained)
     check(config, own, cfg)
-    place = Place(cfg, own, found.trained.sites, found.trained.layer % cfg.n_layers, found.trained.harvest)
-    text = source.text_of(found.trained.model)
-    tokens, at = text.tokens, windows_of(config, len(text.tokens), cfg.n_context)
-    windows, labels = tokens[at], labels_of(text.documents, len(tokens), at)
-    of_clamp = spread_windows(tokens, config.clamp.windows, min(config.clamp.length, cfg.n_context))
+    ((read, written, layer),) = trained.read
+    place = Place(cfg, own, (read, written), layer % cfg.n_layers, trained.harvest)
+    text = source.text_of(trained)
+    tokens, before = text.tokens, len(text.prefix)
+    at = windows_of(config, len(tokens), cfg.n_context - before)
+    windows = behind(text.prefix, tokens[at])
+    labels = behind((NONE,) * before, labels_of(text.documents, text.ends, len(tokens), at))
+    length = min(config.clamp.length, cfg.n_context) - before
+    of_clamp = behind(text.prefix, spread_windows(tokens, config.clamp.windows, length))
     arrays = (jnp.asarray(x, jnp.int32) for x in (windows, of_clamp, labels))
-    shared = Shared(subject.models[0], source.load(found), *arrays, subject.normal)
+    normal = {name: here(by, trained.place) for name, by in subject.normal.items()}
+    shared = Shared(subject.models[0], source.load(found), *arrays, normal)
     look = lambda state, hypers, shared: observe(state, hypers, shared, place)
     return Experiment(untrained(), look, (config.steps,), shared)
 

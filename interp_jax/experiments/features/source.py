@@ -6,22 +6,20 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import tokenizers
 from jaxtyping import Int
 
-from interp_jax.data.corpus_io import held_out_documents
 from interp_jax.data.paths_io import expanded
 from interp_jax.data.probing.source_labels import Tokenised
-from interp_jax.data.text_io import Document
 from interp_jax.dictionaries import dictionary
 from interp_jax.dictionaries.parameters import Params
 from interp_jax.errors import InputError
 from interp_jax.experiments.dictionaries.config import Config as Trained
 from interp_jax.experiments.features.config import Source
-from interp_jax.experiments.grow.stream import corpus_of
 from interp_jax.experiments.plan import FILE, thaw
-from interp_jax.experiments.subjects.grown import find_run, first_members, is_run_directory
-from interp_jax.experiments.subjects.model import Model, subject_of
+from interp_jax.experiments.subjects.grown import first_members, is_run_directory
+from interp_jax.experiments.subjects.model import subject_of
+from interp_jax.experiments.subjects.text import documents_of, marks
+from interp_jax.experiments.subjects.text import text_of as model_text
 from interp_jax.experiments.subjects.tokens import names_of
 from interp_jax.experiments.sweep import Member
 from interp_jax.results.checkpoints import BadCheckpoint, CheckpointStore
@@ -51,12 +49,16 @@ class Text(NamedTuple):
       names: by token.
       title: what was read, for people.
       documents: with the characters of each token; none where the text has none.
+      ends: tokens that end each of them.
+      prefix: tokens before every window.
     """
 
     tokens: Int[np.ndarray, " N"]
     names: list[str]
     title: str
     documents: Sequence[Tokenised] = ()
+    ends: int = 1
+    prefix: tuple[int, ...] = ()
 
 
 def find(source: Source) -> Found:
@@ -100,7 +102,12 @@ def title(trained: Trained) -> str:
         told = f"target={cfg.target:g}"
     else:
         told = f"sparsity={cfg.sparsity:g}"
-    return f"{cfg.kind} {told} width={cfg.width or cfg.n_features} seed={trained.seed}"
+    (site, _, layer), *_ = trained.read
+    where = f"layer={layer} " if len(trained.layers) > 1 else ""
+    where += f"site={site} " if len(trained.sites) > 1 else ""
+    return (
+        f"{cfg.kind} {told} width={cfg.width or cfg.n_features} {where if cfg.pieces == 1 else ''}seed={trained.seed}"
+    )
 
 
 def choose(members: Sequence[Member], name: str) -> list[Member]:
@@ -130,17 +137,10 @@ def load(found: Found) -> Params:
     return jax.tree.map(lambda x: x[found.place.index], params)
 
 
-def text_of(model: Model) -> Text:
-    """The held-out side of the text that a model was grown on."""
-    run, subject = find_run(model.path, model.run), subject_of(model)
-    corpus = corpus_of(run.member.part)
-    documents = held_out_documents(run.member.part.data)
+def text_of(trained: Trained) -> Text:
+    """The held-out side of the text that a model was grown on, or that the dictionary was trained on."""
+    subject, text = subject_of(trained.model), model_text("model", trained.model, trained.data)
     names = names_of(range(subject.cfg.d_vocab), subject)
-    tokenised = tokenised_documents(documents, tokenizers.Tokenizer.from_str(corpus.tokenizer))
-    return Text(np.asarray(corpus.held_out), names, corpus.source, tokenised)
-
-
-def tokenised_documents(documents: Sequence[Document], backend: tokenizers.Tokenizer) -> list[Tokenised]:
-    """Documents in tokens, with the characters of each."""
-    encoded = backend.encode_batch([d.text for d in documents], add_special_tokens=False)
-    return [Tokenised(d.name, d.text, e.ids, e.offsets) for d, e in zip(documents, encoded, strict=True)]
+    end = marks(trained.model).end
+    documents = documents_of(trained.model, trained.data)
+    return Text(text.held_out, names, text.source, documents, 0 if end is None else 1, text.prefix)
