@@ -144,6 +144,7 @@ def trained(config, members, made):
     return states
 
 
+@pytest.mark.slow
 def test_members_that_read_several_places_train_in_one_program_on_one_harvest(
     on_random_weights, monkeypatch, compilations
 ):
@@ -168,6 +169,7 @@ def test_members_that_read_several_places_train_in_one_program_on_one_harvest(
     assert min(np.abs(decoders[i] - decoders[j]).max() for i in range(4) for j in range(i)) > 0.01
 
 
+@pytest.mark.slow
 def test_each_place_is_measured_and_reported_by_itself(on_random_weights):
     made = dictionaries.experiment(SEVERAL)
     observe, seen = jax.jit(made.observe), []

@@ -102,6 +102,10 @@ class Config:
             raise InputError(
                 f"store = {self.store!r}: it holds rows of one model, out of order; leave out other.path and objective"
             )
+        if self.dictionary.feature_shards > 1 and self.objective != "local":
+            raise InputError(
+                "dictionary.feature_shards: windows that go through the model are on one device; leave it at 1"
+            )
         if self.other.path and self.harvest.largest:
             raise InputError("harvest.largest: rows of two models would not be the same ones; leave it at 0")
         self._check_objective()

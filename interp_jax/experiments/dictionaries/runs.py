@@ -24,6 +24,7 @@ from interp_jax.dictionaries.measures.fidelity import sums
 from interp_jax.dictionaries.measures.spliced import Spliced, spliced
 from interp_jax.dictionaries.parameters import lengths_by_piece
 from interp_jax.dictionaries.run import dictionary_run
+from interp_jax.dictionaries.sharded import check_sharded, dictionary_mesh, over_mesh, shardings
 from interp_jax.experiments.dictionaries import stored
 from interp_jax.experiments.dictionaries.config import Config
 from interp_jax.experiments.dictionaries.stream import batch_of, from_store, here, refuse, stream
@@ -55,9 +56,25 @@ def experiment(config: Config) -> Experiment:
         refuse=partial(refuse, config),
         complain=complaint,
     )
+    if config.dictionary.feature_shards > 1:
+        made = over_devices(config, made)
     if not config.store:
         return made
     return made._replace(stream=partial(from_store, config), load=stored.loader(config, places(config, cfgs[0])))
+
+
+def over_devices(config: Config, made: Experiment) -> Experiment:
+    """The same of dictionaries that each lie over all devices: features over some, examples over as many as divide a batch.
+
+    Raises:
+      InputError: fewer devices than features are to lie over, or a dictionary that cannot lie so.
+    """
+    own, n = config.dictionary, jax.local_device_count()
+    over = max(n // own.feature_shards, 1)
+    data = max(d for d in range(1, over + 1) if config.batch_size % d == 0)
+    mesh = dictionary_mesh(data, own.feature_shards, jax.local_devices())
+    check_sharded(own, mesh)
+    return made._replace(run=over_mesh(made.run, mesh), lay=lambda state: shardings(state, own, mesh))
 
 
 def described(hypers: Config) -> tuple[Dictionary, Optimizer, int]:
