@@ -98,8 +98,8 @@ const features = (() => {
       this.choice = make("select", { "aria-label": "Which features" }, make("option", { value: "" }, "all features"),
         ...Object.keys(flags).flatMap((word) => [make("option", { value: `+${word}` }, word), make("option", { value: `-${word}` }, `not ${word}`)]));
       this.count = make("span", { className: "count" });
-      this.grid = `grid-template-columns: 3.1rem ${this.words.map(() => "minmax(0, 1fr)").join(" ")} ${concepts ? "minmax(0, 1.2fr)" : ""} ${this.titles.map(() => "3.7rem").join(" ")}`;
-      const narrowest = `min-width: ${4 + 5 * this.words.length + (concepts ? 7 : 0) + 4.2 * this.titles.length}rem`;
+      this.grid = `grid-template-columns: 3.1rem ${this.words.map(() => "minmax(0, 1fr)").join(" ")} ${concepts ? "minmax(0, 1.9fr)" : ""} ${this.titles.map(() => "3.7rem").join(" ")}`;
+      const narrowest = `min-width: ${4 + 5 * this.words.length + (concepts ? 9.5 : 0) + 4.2 * this.titles.length}rem`;
       this.head = make("div", { className: "head", style: `${this.grid}; ${narrowest}` });
       this.rows = make("div", { className: "rows", tabIndex: 0, style: narrowest }, make("div"));
       this.one = make("div", { className: "one" });

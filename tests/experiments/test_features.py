@@ -16,15 +16,19 @@ from interp_jax.data.probing.source_labels import Tokenised, label_tokens
 from interp_jax.dictionaries import dictionary
 from interp_jax.errors import InputError
 from interp_jax.experiments import features
+from interp_jax.experiments.collect import collect
 from interp_jax.experiments.config import CONFIGS, load_file
 from interp_jax.experiments.dictionaries import runs as trained_runs
 from interp_jax.experiments.dictionaries import subject as places
+from interp_jax.experiments.dictionaries.kept import load_group
 from interp_jax.experiments.dictionaries.subject import Shared
 from interp_jax.experiments.features import source
 from interp_jax.experiments.features.concepts import names, with_moved
 from interp_jax.experiments.features.config import Config, Shown, Source
 from interp_jax.experiments.features.source import Text, find, load
 from interp_jax.experiments.job import run_job
+from interp_jax.experiments.plan import FILE as FILE_OF_PLAN
+from interp_jax.experiments.plan import thaw
 from interp_jax.experiments.sweep import expand
 from interp_jax.models import transformer
 from interp_jax.models.transformer import TransformerConfig
@@ -260,6 +264,21 @@ def test_one_of_several_is_found_by_words_or_hash(trained):
     assert params["W_dec"].shape == (64, 32) and not np.array_equal(params["W_dec"], other["W_dec"])
     moved = find(Source(path=str(trained), member="topk k=4", model="elsewhere"))
     assert moved.trained.model.path == "elsewhere"
+
+
+def test_the_report_of_a_population_says_how_features_lie(trained, monkeypatch):
+    """Of what the last checkpoint holds; the two members of the job differ in more than their seed."""
+    text = (trained / "report.html").read_text()
+    assert (
+        "How features lie: blocks.resid_post, layer 0" in text and "No two members differ in their seed alone" in text
+    )
+    finished = finished_members(trained)
+    members = [m for m in thaw(trained / FILE_OF_PLAN).members.values() if m.hash in finished]
+    (group,) = collect(members, trained)
+    params = load_group(group)
+    for member, own in zip(members, params, strict=True):
+        one = load(find(Source(path=str(trained), member=member.hash)))
+        np.testing.assert_array_equal(own["W_dec"], one["W_dec"])
 
 
 def test_what_is_no_dictionary_is_named(trained, tmp_path):

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from interp_jax.dictionaries.measures.fidelity import Fidelity, Sums, merge
 from interp_jax.dictionaries.measures.spliced import WAYS, recovered
-from interp_jax.experiments.dictionaries.pieces import blocks_of
+from interp_jax.experiments.dictionaries import directions, pieces
 from interp_jax.experiments.dictionaries.told import name_of, sparsity_name, sparsity_of
 from interp_jax.experiments.experiment import GroupResult, select
 from interp_jax.results import plots
@@ -91,7 +91,8 @@ def panel(place: str, groups: Sequence[GroupResult]) -> list[Block]:
             "How often features fire, of each kind: the mean over its dictionaries, dead ones left out.",
         ),
         Figure(by_position(groups), "The loss at each position, of some of them."),
-        *blocks_of(groups),
+        *directions.blocks_of(place.rpartition(": ")[2], groups),
+        *pieces.blocks_of(groups),
     ]
 
 

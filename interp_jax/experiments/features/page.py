@@ -225,7 +225,7 @@ def probed_for(config: Config, seen: Seen, shown: Features) -> str:
     above = float((score[alive] > bar).mean())
     return (
         f"{n} of {len(seen['concepts.n'])} concepts of source code: {above:.1%} of the features that fire tell one of them"
-        f" better than {bar:.2f}, which 5% reach where labels are moved along the text"
+        f" better than {bar:.3f}, which 5% reach where labels are moved along the text"
     )
 
 

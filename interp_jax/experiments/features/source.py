@@ -10,10 +10,10 @@ from jaxtyping import Int
 
 from interp_jax.data.paths_io import expanded
 from interp_jax.data.probing.source_labels import Tokenised
-from interp_jax.dictionaries import dictionary
 from interp_jax.dictionaries.parameters import Params
 from interp_jax.errors import InputError
 from interp_jax.experiments.dictionaries.config import Config as Trained
+from interp_jax.experiments.dictionaries.kept import load_chunk
 from interp_jax.experiments.features.config import Source
 from interp_jax.experiments.plan import FILE, thaw
 from interp_jax.experiments.subjects.grown import first_members, is_run_directory
@@ -22,7 +22,6 @@ from interp_jax.experiments.subjects.text import documents_of, marks
 from interp_jax.experiments.subjects.text import text_of as model_text
 from interp_jax.experiments.subjects.tokens import names_of
 from interp_jax.experiments.sweep import Member
-from interp_jax.results.checkpoints import BadCheckpoint, CheckpointStore
 from interp_jax.results.run_directory import Finished, finished_members
 
 MOST_NAMED = 8  # members in an error
@@ -122,18 +121,8 @@ def load(found: Found) -> Params:
     Raises:
       InputError: a checkpoint that is missing or damaged.
     """
-    chunk, own = found.place.directory, found.trained
-    store = CheckpointStore(chunk.checkpoints, chunk.path.name.removesuffix(".old"))
-    n = len(found.place.manifest["members"])
-    shapes = jax.eval_shape(lambda: dictionary.init(jax.random.key(0), own.dictionary))
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape), x.dtype), shapes)
-    try:
-        params = store.load_branch(own.steps, "params", like)
-    except BadCheckpoint as problem:
-        raise InputError(
-            f"{chunk.checkpoints}: the last checkpoint, of step {own.steps}, cannot be read ({problem}); train the dictionary"
-            " again with --rerun"
-        ) from None
+    n, own = len(found.place.manifest["members"]), found.trained
+    params = load_chunk(found.place.directory, own.dictionary, own.steps, n)
     return jax.tree.map(lambda x: x[found.place.index], params)
 
 
