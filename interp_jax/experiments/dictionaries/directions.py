@@ -175,11 +175,12 @@ def alike(where: str, members: Sequence[Kept]) -> list[Block]:
     columns = ("kind", "told", "seeds", "matched cosine", "nearest", "by chance", "95% by chance", "found again")
     caption = "Means over features and pairs of seeds; by chance, the nearest of as many directions, and what 95% stay below."
     drawn = [line(kind, np.mean(each, 0)) for kind, each in lines.items()]
+    widest = max(each[0].W_dec.shape for each in sets.values())
     axes = plots.Axes("matched cosine", "share of features")
     return [
         Section(heading, ALIKE.format(least=FOUND)),
         TableBlock(Table(columns, rows, caption)),
-        Figure(plots.lines([*drawn, chance_line(*W.shape[1:])], axes), "Matched cosines of each kind."),
+        Figure(plots.lines([*drawn, chance_line(*widest)], axes), "Matched cosines of each kind."),
     ]
 
 
