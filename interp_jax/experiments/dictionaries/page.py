@@ -17,8 +17,8 @@ from interp_jax.results.tables import Table
 from interp_jax.train.run import ALIVE
 
 DECADES = 5  # of densities that are shown apart
-SUMMARY = """Dictionaries on places in a model, all of a place trained on one stream of its activations. Measured on held-out text: what
-they explain of the activations, and what the model loses where they speak in its place."""
+SUMMARY = """Dictionaries on places in a model, all of a place trained on one stream of its activations. Measured on held-out
+text: what they explain of the activations, and what the model loses where they speak in its place."""
 LOST = """Loss recovered is `(L_without - L_spliced) / (L_without - L_clean)`: 1 where the model does not notice, 0 where it
 does as badly as without the activation, which is replaced by 0 or by its mean. The same of the divergence from the clean run,
 which also counts what the loss cannot see. Where several places are read, each is replaced alone, and the mean is told."""
