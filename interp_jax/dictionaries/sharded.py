@@ -81,10 +81,15 @@ def sharded_advance(run: Run, state: RunState, cfg: Dictionary, mesh: Mesh) -> A
       A jitted (state, hypers, span, shared) -> (state, metrics) that takes the memory of `state`.
     """
     where = shardings(state, cfg, mesh)
+    return jax.jit(over_mesh(run, mesh).advance, out_shardings=(where, NamedSharding(mesh, P())), donate_argnums=0)
+
+
+def over_mesh(run: Run, mesh: Mesh) -> Run:
+    """The run, examples of its shared data, along axis -2, over "data"."""
 
     def advance(state: RunState, hypers: Any, span: Any, shared: Any) -> Any:
         along = lambda x: P(*(None,) * (x.ndim - 2), "data") if np.ndim(x) >= 2 else P()
         shared = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, NamedSharding(mesh, along(x))), shared)
         return run.advance(state, hypers, span, shared)
 
-    return jax.jit(advance, out_shardings=(where, NamedSharding(mesh, P())), donate_argnums=0)
+    return Run(run.init, advance)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from interp_jax.activations.harvest import stretch
 from interp_jax.activations.normaliser import restored
 from interp_jax.errors import InputError
 from interp_jax.experiments import dictionaries
@@ -14,21 +15,23 @@ from interp_jax.experiments.config import CONFIGS, load_file
 from interp_jax.experiments.dictionaries import runs, subject
 from interp_jax.experiments.dictionaries.config import Config, Measurements
 from interp_jax.experiments.dictionaries.page import off_target, rows
-from interp_jax.experiments.dictionaries.stream import Stream, batch_of
+from interp_jax.experiments.dictionaries.stream import Stream, batch_of, here
 from interp_jax.experiments.dictionaries.subject import Shared
 from interp_jax.experiments.dictionaries.told import complaint
 from interp_jax.experiments.subjects.model import Model
 from interp_jax.experiments.sweep import expand
 from interp_jax.models import transformer
 from interp_jax.models.transformer import TransformerConfig
-from interp_jax.results.report import Figure, TableBlock, render
+from interp_jax.parts import stack
+from interp_jax.results.report import Figure, Section, TableBlock, render
+from interp_jax.train.population import place, population
 from interp_jax.train.run import Span
 from tests.experiments.groups import group_of
 
 FILE = load_file(CONFIGS / "dictionaries.py")
 CFG = TransformerConfig(n_layers=2, d_model=32, n_heads=4, d_head=8, d_mlp=48, d_vocab=40, n_context=12)
 SMALL = dataclasses.replace(
-    expand(FILE.get_config("tiny"), FILE, ["tiny"])[0].part, layer=1, measure=Measurements(windows=4, at_once=2)
+    expand(FILE.get_config("tiny"), FILE, ["tiny"])[0].part, layers=(1,), measure=Measurements(windows=4, at_once=2)
 )
 
 
@@ -60,23 +63,23 @@ def test_sweeps_expand_to_valid_members(arg, n, groups):
 def test_members_read_scaled_activations_of_the_place(on_random_weights):
     made = dictionaries.experiment(SMALL)
     data = made.stream(made.shared, jnp.int32(10))
-    assert data.read.shape == (10, 64, 32) and data.first == 10
+    assert data.read.shape == (1, 10, 64, 32) and data.first == 10
     np.testing.assert_allclose(jnp.linalg.norm(data.read, axis=-1).mean(), 32**0.5, rtol=0.05)
     batch = batch_of((CFG,), SMALL, data, jnp.int32(0), jnp.int32(13))
-    np.testing.assert_array_equal(batch.x, data.read[3])
+    np.testing.assert_array_equal(batch.x, data.read[0, 3])
     np.testing.assert_array_equal(batch.x, batch.y)
 
 
 def test_a_transcoder_reads_one_site_and_says_another(on_random_weights):
     own = dataclasses.replace(SMALL.dictionary, d_in=32, d_out=32)
-    config = dataclasses.replace(SMALL, site="blocks.mlp.in", writes="blocks.mlp.out", dictionary=own)
+    config = dataclasses.replace(SMALL, sites=("blocks.mlp.in",), writes="blocks.mlp.out", dictionary=own)
     config.check()
     made = dictionaries.experiment(config)
     data = made.stream(made.shared, jnp.int32(0))
     weights = jax.tree.map(lambda x: x[1], made.shared.models[0]["blocks"]["mlp"])
-    x = restored(data.read[0], made.shared.normal["read"])
+    x = restored(data.read[0, 0], here(made.shared.normal["read"], 0))
     said = jax.nn.gelu(x @ weights["W_in"] + weights["b_in"]) @ weights["W_out"] + weights["b_out"]
-    np.testing.assert_allclose(restored(data.write[0], made.shared.normal["write"]), said, atol=1e-4)
+    np.testing.assert_allclose(restored(data.write[0, 0], here(made.shared.normal["write"], 0)), said, atol=1e-4)
 
 
 def perfect(made, config):
@@ -124,6 +127,71 @@ def test_a_dictionary_learns_and_the_report_has_it(on_random_weights):
     assert isinstance(made.stream(made.shared, jnp.int32(0)), Stream)
 
 
+SEVERAL = dataclasses.replace(SMALL, sites=("blocks.resid_mid", "blocks.resid_post"), layers=(0, 1), steps=20)
+
+
+def trained(config, members, made):
+    """States of members after all steps, as one population."""
+    program = population(
+        lambda member, data: made.run.advance(member[0], member[1], Span(data[1], data[1] + 10), data[0])[0],
+        devices=jax.devices()[:1],
+    )
+    states = place(jax.vmap(lambda member: made.run.init(member.seed, member))(members), jax.devices()[:1])
+    members = place(members, jax.devices()[:1])
+    make = jax.jit(made.stream)
+    for step in (0, 10):
+        states = program((states, members), (make(made.shared, jnp.int32(step)), jnp.int32(step)))
+    return states
+
+
+@pytest.mark.slow
+def test_members_that_read_several_places_train_in_one_program_on_one_harvest(
+    on_random_weights, monkeypatch, compilations
+):
+    passes = []
+    counted = lambda *a: passes.append(1) or stretch(*a)
+    monkeypatch.setattr(subject, "stretch", counted)
+    each = [dataclasses.replace(SEVERAL, place=i, seed=i) for i in range(4)]
+    for one in each:
+        one.check()
+    members = stack(each)
+    made = dictionaries.experiment(SEVERAL)
+    passes.clear()
+    with compilations() as names:
+        states = trained(SEVERAL, members, made)
+    assert passes == [1] and names.count("on_device") == 1, names
+    for i, (site, _, layer) in enumerate(SEVERAL.places):
+        alone = dataclasses.replace(SMALL, sites=(site,), layers=(layer,), steps=20, seed=i)
+        own = trained(alone, stack([alone]), dictionaries.experiment(alone))
+        for name, value in own.params.items():
+            np.testing.assert_allclose(states.params[name][i], value[0], atol=2e-5, err_msg=f"{site} {layer}")
+    decoders = np.asarray(states.params["W_dec"])
+    assert min(np.abs(decoders[i] - decoders[j]).max() for i in range(4) for j in range(i)) > 0.01
+
+
+@pytest.mark.slow
+def test_each_place_is_measured_and_reported_by_itself(on_random_weights):
+    made = dictionaries.experiment(SEVERAL)
+    observe, seen = jax.jit(made.observe), []
+    for i, (site, _, layer) in enumerate(SEVERAL.places):
+        config = dataclasses.replace(SEVERAL, place=i)
+        seen.append(observe(perfect(made, config), config, made.shared))
+        alone = dataclasses.replace(SMALL, sites=(site,), layers=(layer,), steps=20)
+        one = dictionaries.experiment(alone)
+        expected = jax.jit(one.observe)(perfect(one, alone), alone, one.shared)
+        for name in expected:
+            np.testing.assert_allclose(seen[-1][name], expected[name], rtol=2e-3, atol=2e-4, err_msg=f"{site} {name}")
+    group = group_of(SEVERAL, seen)
+    group = group._replace(config=stack([dataclasses.replace(SEVERAL, place=i) for i in range(4)]))
+    page = dictionaries.report([group])
+    titles = [block.heading for block in page.blocks if isinstance(block, Section)]
+    assert [title.rpartition(": ")[2] for title in titles if "layer" in title] == [
+        f"blocks.resid_{name}, layer {layer}" for name in ("mid", "post") for layer in (0, 1)
+    ]
+    assert len([block for block in page.blocks if isinstance(block, TableBlock)]) == 4
+    assert "NaN" not in render(page.title, page.summary, page.blocks)
+
+
 def crosscoder(d_in, **changes):
     own = dataclasses.replace(SMALL.dictionary, kind="standard", d_in=d_in, n_features=20, pieces=2)
     config = dataclasses.replace(SMALL, dictionary=own, **changes)
@@ -137,9 +205,9 @@ def test_a_crosscoder_reads_several_places_side_by_side(on_random_weights, what)
     of_models = crosscoder(64, other=Model(path="another"))
     config = of_layers if what == "layers" else of_models
     made = dictionaries.experiment(config)
-    raw = restored(made.stream(made.shared, jnp.int32(0)).read, made.shared.normal["read"])
-    here = dictionaries.experiment(SMALL)
-    last = restored(here.stream(here.shared, jnp.int32(0)).read, here.shared.normal["read"])
+    raw = restored(made.stream(made.shared, jnp.int32(0)).read[0], here(made.shared.normal["read"], 0))
+    one = dictionaries.experiment(SMALL)
+    last = restored(one.stream(one.shared, jnp.int32(0)).read[0], here(one.shared.normal["read"], 0))
     half = raw[..., 32:] if what == "layers" else raw[..., :32]
     np.testing.assert_allclose(half, last, atol=1e-4)
     assert np.abs(raw[..., :32] - raw[..., 32:]).max() > 0.1
@@ -156,11 +224,11 @@ def test_a_crosscoder_reads_several_places_side_by_side(on_random_weights, what)
 
 def test_trained_through_the_model_its_divergence_falls(on_random_weights):
     own = dataclasses.replace(SMALL.dictionary, kind="topk", k=8, most=8)
-    config = dataclasses.replace(SMALL, layer=0, objective="end_to_end", batch_size=48, later=0.1, dictionary=own)
+    config = dataclasses.replace(SMALL, layers=(0,), objective="end_to_end", batch_size=48, later=0.1, dictionary=own)
     config.check()
     made = dictionaries.experiment(config)
     data = made.stream(made.shared, jnp.int32(0))
-    assert data.read.shape == (10, 4 * 11, 32) and data.through.x.shape == (10, 4, 12, 32)
+    assert data.read.shape == (1, 10, 4 * 11, 32) and data.through.x.shape == (10, 4, 12, 32)
     np.testing.assert_array_equal(
         data.through.counts[0, 0], np.asarray(data.through.counts[0, 0]) & (np.arange(12) >= 1)
     )
@@ -176,7 +244,7 @@ def test_activations_that_are_not_finite_are_named(on_random_weights):
     data = made.stream(made.shared, jnp.int32(10))
     made.refuse(data)
     with pytest.raises(InputError, match="blocks.resid_post, layer 1, .* step 13, example 5, dimension 7"):
-        made.refuse(data._replace(read=data.read.at[3, 5, 7].set(jnp.inf)))
+        made.refuse(data._replace(read=data.read.at[0, 3, 5, 7].set(jnp.inf)))
 
 
 def test_dictionaries_that_fall_silent_are_complained_of():
@@ -187,12 +255,12 @@ def test_dictionaries_that_fall_silent_are_complained_of():
 
 
 ERRORS = {
-    "layer = 2: a model has 2 layers": {"layer": 2},
-    "dictionary.d_in = 32: 'blocks.mlp.post' is 48 wide": {"site": "blocks.mlp.post"},
-    "dictionary.d_in = 32: 'blocks.resid_post' is 32 and 32 wide": {"layers": (0, 1)},
+    "layers = .2,.: a model has 2 layers, so none is 2": {"layers": (2,)},
+    "dictionary.d_in = 32: 'blocks.mlp.post' is 48 wide": {"sites": ("blocks.mlp.post",)},
+    "32 and 48 wide; members of one population": {"sites": ("blocks.resid_post", "blocks.mlp.post")},
     "takes whole windows, of 12 positions here": {"objective": "end_to_end", "batch_size": 11},
-    "'blocks.attn.pattern': not a site of vectors": {"site": "blocks.attn.pattern"},
-    "'logits': not a site of vectors": {"site": "logits"},
+    "'blocks.attn.pattern': not a site of vectors": {"sites": ("blocks.attn.pattern",)},
+    "'logits': not a site of vectors": {"sites": ("logits",)},
 }
 
 
@@ -214,11 +282,20 @@ def test_impossible_values_are_named():
         "a transcoder has both": {"writes": "blocks.mlp.out"},
         "measure.windows = 3 must be a multiple": {"measure": Measurements(windows=3, at_once=2)},
         "stream_steps must be at least 1": {"stream_steps": 0},
-        "dictionary.pieces = 1: 2 places are read": {"layers": (0, 1)},
+        "dictionary.pieces = 1: 2 places are read, each a piece": {"other": Model(path="another")},
+        "place = 2: 2 places are read, counted from 0": {"layers": (0, 1), "place": 2},
+        "sites = .*: must be names of sites": {"sites": ()},
+        "a transcoder reads one of them": {
+            "sites": ("blocks.mlp.in", "blocks.resid_mid"),
+            "writes": "blocks.mlp.out",
+            "dictionary": dataclasses.replace(Config().dictionary, d_out=128),
+        },
         "unknown 'global'": {"objective": "global"},
-        "the model goes on from one place": {"objective": "end_to_end", "site": "blocks.mlp.post"},
+        "the model goes on from one place": {"objective": "end_to_end", "sites": ("blocks.mlp.post",)},
     }.items():
         with pytest.raises(InputError, match=message):
             dataclasses.replace(Config(), **changes).check()
-    with pytest.raises(InputError, match="give the directory of a finished configs/grow.py"):
+    with pytest.raises(
+        InputError, match="give the directory of a finished configs/grow.py, whose text is read too, or of"
+    ):
         dictionaries.experiment(Config())

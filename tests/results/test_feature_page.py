@@ -1,5 +1,6 @@
 """The table of features: what its files hold is what was given, and a real browser shows, sorts and finds it."""
 
+import html
 import json
 import re
 
@@ -35,6 +36,12 @@ def test_there_is_an_index_and_a_file_for_every_256_features(files):
 
 def test_what_is_written_is_what_was_given(made, files):
     index = files["features/demo/index.js"]
+    told = index["concepts"]
+    assert told["names"] == list(made.concepts.names)
+    np.testing.assert_array_equal(unpacked(told["ids"]), made.concepts.best.ids[:, 0])
+    np.testing.assert_array_equal(
+        unpacked(files["features/demo/1.js"]["concepts"]["values"]), made.concepts.best.values[256:512]
+    )
     for title, values in made.columns.items():
         np.testing.assert_array_equal(unpacked(index["columns"][title]), values)
     for word, values in made.flags.items():
@@ -94,11 +101,16 @@ new MutationObserver((_, observer) => {
   e.sort("max"); told.largest = first();
   e.sort("max"); told.smallest = first();
   e.sort("clamped KL"); told.last = e.found.at(-1);
+  e.sort("probe score"); told.tells = [first(), e.found.at(-1)];
+  told.concept = e.rows.firstChild.firstChild.children[3].textContent;
+  e.sort("tells"); told.grouped = Array.from(e.found);
+  e.search.value = "In Comment"; e.filter(); told.comment = Array.from(e.found);
   e.search.value = "577"; e.filter(); told.number = first();
   e.search.value = "SELF"; e.filter(); told.self = Array.from(e.found).sort((a, b) => a - b);
   e.search.value = "no such token"; e.filter(); told.nothing = e.found.length;
   e.search.value = ""; e.choice.value = "+dead"; e.filter(); told.dead = e.found.length;
   e.choose(0).then(() => {
+    told.concepts = Array.from(e.one.querySelectorAll(".tells span"), (span) => span.textContent);
     told.spans = e.one.querySelectorAll(".snippet span").length;
     told.hover = e.one.querySelector(".snippet span.own").title;
     document.body.dataset.told = JSON.stringify(told);
@@ -117,10 +129,18 @@ def test_a_browser_shows_sorts_and_finds_features(made, browse, tmp_path):
     path.write_text(path.read_text().replace("</body>", ASK))
     dom, console, addresses = browse(path)
     assert console == [] and addresses == set()
-    told = json.loads(re.search(r'data-told="(.*?)"', dom)[1].replace("&quot;", '"').replace("&amp;", "&"))
+    told = json.loads(html.unescape(re.search(r'data-told="(.*?)"', dom)[1]))
     largest, kl = made.columns["max"], made.columns["clamped KL"]
     assert told["rows"] < 60 and told["largest"] == np.nanargmax(largest) and told["smallest"] == np.nanargmin(largest)
     assert np.isnan(kl[told["last"]])
+    best, score = made.concepts.best.ids[:, 0], made.columns["probe score"]
+    assert told["tells"][0] == np.nanargmax(score) and np.isnan(score[told["tells"][1]])
+    assert told["concept"] == made.concepts.names[best[np.nanargmax(score)]]
+    alive = [i for i in told["grouped"] if best[i] >= 0]
+    assert alive == sorted(alive, key=lambda i: (made.concepts.names[best[i]], -score[i]))
+    assert sorted(told["comment"]) == np.flatnonzero(best == 0).tolist()
+    shown = [made.concepts.names[c] for c in made.concepts.best.ids[0]]
+    assert [text.rsplit(" ", 1)[0] for text in told["concepts"]] == shown
     assert told["number"] == 577 and told["nothing"] == 0 and told["dead"] == made.flags["dead"].sum()
     says = lambda ids: any("self" in made.names[t].lower() for t in ids if t >= 0)
     listed = [

@@ -8,17 +8,17 @@ from jaxtyping import Float
 
 from interp_jax.dictionaries.measures.fidelity import Fidelity, Sums, merge
 from interp_jax.dictionaries.measures.spliced import WAYS, recovered
-from interp_jax.experiments.dictionaries.pieces import blocks_of
+from interp_jax.experiments.dictionaries import directions, pieces
 from interp_jax.experiments.dictionaries.told import name_of, sparsity_name, sparsity_of
-from interp_jax.experiments.experiment import GroupResult
+from interp_jax.experiments.experiment import GroupResult, select
 from interp_jax.results import plots
 from interp_jax.results.report import Block, Figure, Page, Section, TableBlock, Text
 from interp_jax.results.tables import Table
 from interp_jax.train.run import ALIVE
 
 DECADES = 5  # of densities that are shown apart
-SUMMARY = """Dictionaries on a place in a model, all trained on one stream of its activations. Measured on held-out text: what
-they explain of the activations, and what the model loses where they speak in its place."""
+SUMMARY = """Dictionaries on places in a model, all of a place trained on one stream of its activations. Measured on held-out
+text: what they explain of the activations, and what the model loses where they speak in its place."""
 LOST = """Loss recovered is `(L_without - L_spliced) / (L_without - L_clean)`: 1 where the model does not notice, 0 where it
 does as badly as without the activation, which is replaced by 0 or by its mean. The same of the divergence from the clean run,
 which also counts what the loss cannot see. Where several places are read, each is replaced alone, and the mean is told."""
@@ -33,6 +33,7 @@ OFF_TARGET = 1.25  # times what was asked for, or that part of it
 def report(groups: list[GroupResult]) -> Page:
     """A section for each place."""
     blocks: list[Block] = []
+    groups = [part for group in groups for part in by_place(group)]
     for place in dict.fromkeys(place_of(group) for group in groups):
         blocks += panel(place, [group for group in groups if place_of(group) == place])
     return Page(
@@ -40,13 +41,22 @@ def report(groups: list[GroupResult]) -> Page:
     )
 
 
+def by_place(group: GroupResult) -> list[GroupResult]:
+    """The members that read each place."""
+    place = np.asarray(group.config.place)
+    of = lambda p: [name for name, own in zip(group.hashes, place, strict=True) if own == p]
+    return [select(group, of(p)) for p in np.unique(place)]
+
+
 def place_of(group: GroupResult) -> str:
-    """Where, in words."""
+    """Where, in words; of members that read one place."""
     config = group.config
-    read, written = config.sites
+    place = config.places[int(config.place[0])]
+    read = config.places if config.dictionary.pieces > 1 else (place,)
     model = " and ".join(x.path for x in (config.model, config.other) if x.path)
-    layers = ", ".join(map(str, config.depths))
-    where = f"{model}: {read if read == written else f'{read} → {written}'}, layer{'s' * (len(config.depths) > 1)} {layers}"
+    layers = ", ".join(dict.fromkeys(str(layer) for *_, layer in read))
+    sites = ", ".join(dict.fromkeys(a if a == b else f"{a} → {b}" for a, b, _ in read))
+    where = f"{model}: {sites}, layer{'s' * (len({layer for *_, layer in read}) > 1)} {layers}"
     return where if config.objective == "local" else f"{where}, trained through the model"
 
 
@@ -81,7 +91,8 @@ def panel(place: str, groups: Sequence[GroupResult]) -> list[Block]:
             "How often features fire, of each kind: the mean over its dictionaries, dead ones left out.",
         ),
         Figure(by_position(groups), "The loss at each position, of some of them."),
-        *blocks_of(groups),
+        *directions.blocks_of(place.rpartition(": ")[2], groups),
+        *pieces.blocks_of(groups),
     ]
 
 
