@@ -96,3 +96,16 @@ def matching_pursuit(p, x, cfg, progress):
             row[found] += c
             left = left - c * p["W_dec"][found]
     return f, error(x, say(p, f))
+
+
+def auxiliary(p, x, left, dead, form):
+    """Of the dead features that reconstruct what is left, example by example."""
+    z, k = read(p, x), x.shape[1] // 2
+    said = np.zeros_like(left)
+    for row, example in zip(said, z, strict=True):
+        for i in sorted(np.flatnonzero(dead), key=lambda i: -example[i])[:k]:
+            row += (example[i] if form == "saelens" else relu(example[i])) * p["W_dec"][i]
+    missed = error(left, said) if dead.any() else 0.0
+    if form == "saelens":
+        return min(dead.sum() / k, 1) * missed
+    return missed / error(left, np.tile(left.mean(0), (len(left), 1)))

@@ -47,8 +47,8 @@ def made(case, seed=0):
     return params, x
 
 
-def situation(dead=False):
-    return Situation(jnp.asarray(PROGRESS), jnp.zeros(F, bool).at[: 4 if dead else 0].set(True))
+def situation(n_dead=0):
+    return Situation(jnp.asarray(PROGRESS), jnp.arange(F) < n_dead)
 
 
 @pytest.mark.parametrize("case", CASES, ids=named)
@@ -125,24 +125,20 @@ def test_k_and_width_are_masks(kind):
         assert not got.fired[8:].any()
 
 
+@pytest.mark.parametrize("n_dead", [0, 1, 4])
 @pytest.mark.parametrize("auxiliary", ["openai", "saelens"])
-def test_dead_features_reconstruct_what_is_left(auxiliary):
+def test_dead_features_reconstruct_what_is_left(auxiliary, n_dead):
+    """With one dead feature fewer than the two that may be taken, and with more of them; none is too many nor rectified."""
     with jax.enable_x64(True):
         case = Dictionary(kind="topk", auxiliary=auxiliary, auxiliary_weight=0.5, **SHAPE)
         params, x = made(case)
-        judged = dictionary.loss(params, Batch(x, x), case, situation(dead=True))
+        judged = dictionary.loss(params, Batch(x, x), case, situation(n_dead))
         p, x = jax.tree.map(np.asarray, params), np.asarray(x)
         f, error = oracle.topk(p, x, case, PROGRESS)
-        left = x - oracle.say(p, f)
-        z = np.where(np.arange(F) < 4, oracle.relu(oracle.read(p, x)), 0)
-        k = D // 2
-        f = np.array([oracle.largest(row[None], k)[0] for row in z])
-        missed = oracle.error(left, f @ p["W_dec"])
-        want = missed / oracle.error(left, np.tile(left.mean(0), (B, 1))) if auxiliary == "openai" else missed
-        np.testing.assert_allclose(judged.terms["auxiliary"], 0.5 * want, rtol=1e-12)
-        np.testing.assert_allclose(judged.loss, error + 0.5 * want, rtol=1e-12)
-        none = dictionary.loss(params, Batch(jnp.asarray(x), jnp.asarray(x)), case, situation())
-        assert none.terms["auxiliary"] == 0
+        want = 0.5 * oracle.auxiliary(p, x, x - oracle.say(p, f), np.arange(F) < n_dead, auxiliary)
+        np.testing.assert_allclose(judged.terms["auxiliary"], want, rtol=1e-12)
+        np.testing.assert_allclose(judged.loss, error + want, rtol=1e-12)
+        assert (want > 0) == (n_dead > 0) and (n_dead == 0 or (oracle.read(p, x)[:, :n_dead] < 0).any())
 
 
 @pytest.mark.parametrize(

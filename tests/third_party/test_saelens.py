@@ -2,9 +2,13 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from interp_jax.dictionaries.dead import auxiliary
+from interp_jax.dictionaries.judged import Situation
 from interp_jax.errors import InputError
 from tests.third_party.dictionaries import D, F, K, examples, made, same, says
 from third_party import saelens
@@ -153,3 +157,30 @@ def test_what_saelens_writes_is_read_and_says_the_same(tmp_path, name):
         features = theirs.encode(torch.tensor(x))
         np.testing.assert_allclose(f, features.numpy(), atol=1e-5)
         np.testing.assert_allclose(said, theirs.decode(features).numpy(), atol=1e-5)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("n_dead", [0, 1, 2, 9])
+def test_its_auxiliary_loss_and_gradient_are_saelens(n_dead):
+    """Of fewer dead features than the D / 2 that may be taken, of as many, and of more."""
+    import torch
+    from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
+
+    params, cfg = made(kind="topk", auxiliary="saelens", auxiliary_weight=1.0)
+    sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=D, d_sae=F, k=K, rescale_acts_by_decoder_norm=False))
+    with torch.no_grad():
+        for name in ("W_enc", "b_enc", "W_dec", "b_dec"):
+            own = np.asarray(params[name])
+            getattr(sae, name).copy_(torch.tensor(own.T.copy() if name == "W_enc" else own))
+    x, dead = examples(), np.arange(F) < n_dead
+    f, pre = sae.encode_with_hidden_pre(torch.tensor(x))
+    theirs = sae.calculate_topk_aux_loss(torch.tensor(x), sae.decode(f), pre, torch.tensor(dead))
+    left = jnp.asarray(x - sae.decode(f).detach().numpy())
+    situation = Situation(jnp.float32(1), jnp.asarray(dead))
+    ours, grads = jax.value_and_grad(lambda p: auxiliary(p, jnp.asarray(x), left, cfg, situation))(params)
+    np.testing.assert_allclose(ours, theirs.item(), rtol=1e-5)
+    assert (theirs.item() > 0) == (n_dead > 0)
+    if n_dead:
+        theirs.backward()
+        np.testing.assert_allclose(grads["W_enc"], sae.W_enc.grad.numpy().T, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(grads["W_dec"], sae.W_dec.grad.numpy(), rtol=1e-4, atol=1e-5)
