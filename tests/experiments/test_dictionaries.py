@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from interp_jax.activations.normaliser import restored
+from interp_jax import taps
+from interp_jax.activations.harvest import Harvest
+from interp_jax.activations.normaliser import Normalise, restored
 from interp_jax.errors import InputError
 from interp_jax.experiments import dictionaries
 from interp_jax.experiments.config import CONFIGS, load_file
@@ -79,6 +81,13 @@ def test_a_transcoder_reads_one_site_and_says_another(on_random_weights):
     np.testing.assert_allclose(restored(data.write[0], made.shared.normal["write"]), said, atol=1e-4)
 
 
+def spread_of(seen):
+    """Of all held-out activations that count, per example."""
+    n, mean, spread = (np.asarray(seen[f"sums.{name}"], np.float64) for name in ("n", "mean", "spread"))
+    centre = (n[:, None] * mean).sum(0) / n.sum()
+    return (spread + n * np.square(mean - centre).sum(-1)).sum() / n.sum()
+
+
 def perfect(made, config):
     """A dictionary that says what it reads: each direction and its opposite."""
     eye = np.eye(32, dtype=np.float32)
@@ -112,7 +121,16 @@ def test_a_dictionary_learns_and_the_report_has_it(on_random_weights):
     page = dictionaries.report([group])
     (table,) = [block.table for block in page.blocks if isinstance(block, TableBlock)]
     figures = [block.figure for block in page.blocks if isinstance(block, Figure)]
-    assert len(table.rows) == 2 and len(figures) == 5
+    assert len(table.rows) == 2 and len(figures) == 6
+    shown = dict(zip(table.columns, table.rows[0], strict=False))
+    assert shown["MSE"] == min(before, after, key=lambda row: row["l0"])["mse"] > 0 and "bias" in table.columns
+    np.testing.assert_allclose(after["explained"], 1 - after["mse"] / spread_of(last), rtol=1e-5)
+    assert 0 < after["bias"] < 1
+    (curve,) = figures[5].data
+    loss = {way: np.asarray(first[f"loss.{way}"]).mean(0)[1:] for way in ("clean", "spliced", "mean")}
+    share = (loss["mean"] - loss["spliced"]) / (loss["mean"] - loss["clean"])
+    np.testing.assert_allclose(curve.y, share, rtol=1e-4)
+    assert list(curve.x) == list(range(1, 12)), "of the first position nothing is replaced"
     for figure, field in zip(figures, ("explained", "kl_recovered_mean", "dead"), strict=False):
         (cloud,) = figure.data
         assert list(cloud.hovertext) == [f"TopK, k = {SMALL.dictionary.k}, seed {i}" for i in range(2)]
@@ -154,6 +172,19 @@ def test_a_crosscoder_reads_several_places_side_by_side(on_random_weights, what)
     assert "NaN" not in render(page.title, page.summary, page.blocks)
 
 
+def test_trained_through_the_model_from_the_one_layer_that_layers_names(on_random_weights):
+    """As where `layer` names it; the error of what is said perfectly is 0, and of another layer's stream it is not."""
+    config = dataclasses.replace(SMALL, layer=-1, layers=(0,), objective="end_to_end", batch_size=48, later=1.0)
+    config.check()
+    made = dictionaries.experiment(config)
+    data = made.stream(made.shared, jnp.int32(0))
+    batch = batch_of((CFG,), config, data, jnp.int32(0), jnp.int32(3))
+    assert batch.error(batch.x) < 1e-6 < 0.1 < batch.error(0 * batch.x)
+    other = dataclasses.replace(config, layer=0, layers=())
+    same = batch_of((CFG,), other, data, jnp.int32(0), jnp.int32(3))
+    np.testing.assert_array_equal(batch.error(0 * batch.x), same.error(0 * batch.x))
+
+
 def test_trained_through_the_model_its_divergence_falls(on_random_weights):
     own = dataclasses.replace(SMALL.dictionary, kind="topk", k=8, most=8)
     config = dataclasses.replace(SMALL, layer=0, objective="end_to_end", batch_size=48, later=0.1, dictionary=own)
@@ -171,12 +202,85 @@ def test_trained_through_the_model_its_divergence_falls(on_random_weights):
     assert errors[-1] < 0.7 * errors[0] and state.diverged_at == -1
 
 
-def test_activations_that_are_not_finite_are_named(on_random_weights):
-    made = dictionaries.experiment(SMALL)
+PIECES = {
+    "layer 1, of the model, .* step 13, example 5, dimension 7": ({"layer": -1, "layers": (1,)}, 7),
+    "layer 0, of the model, .* step 13, example 5, dimension 7": ({"layers": (0, -1)}, 7),
+    "layer -1, of the model, .* step 13, example 5, dimension 8": ({"layers": (0, -1)}, 40),
+    "layer 1, of another, .* step 13, example 5, dimension 8": ({"other": Model(path="another")}, 40),
+    "one of layers 0, -1, of the model, are not finite: step 13, example 5; nothing": (
+        {"layers": (0, -1), "normalise": Normalise("whiten")},
+        40,
+    ),
+}
+
+
+@pytest.mark.parametrize("message", PIECES)
+def test_activations_that_are_not_finite_are_named(on_random_weights, message):
+    """With the piece of a crosscoder that they are of, its model too."""
+    changes, dimension = PIECES[message]
+    both = len(changes.get("layers", ())) > 1 or "other" in changes
+    config = crosscoder(64, **changes) if both else dataclasses.replace(SMALL, **changes)
+    made = dictionaries.experiment(config)
     data = made.stream(made.shared, jnp.int32(10))
     made.refuse(data)
-    with pytest.raises(InputError, match="blocks.resid_post, layer 1, .* step 13, example 5, dimension 7"):
-        made.refuse(data._replace(read=data.read.at[3, 5, 7].set(jnp.inf)))
+    with pytest.raises(InputError, match=f"blocks.resid_post, {message}"):
+        made.refuse(data._replace(read=data.read.at[3, 5, dimension].set(jnp.inf)))
+
+
+@pytest.mark.parametrize("largest", [0.0, 3.0])
+def test_a_model_that_is_not_finite_is_named_before_anything_is_fitted(largest):
+    """The second of two models, and a layer of one, whose outputs are not numbers; a filter of outliers does not hide them."""
+    params = transformer.init(jax.random.key(0), CFG)
+    bad = jax.tree.map(lambda x: x, params)
+    bad["blocks"]["mlp"]["b_out"] = bad["blocks"]["mlp"]["b_out"].at[1, 3].set(jnp.nan)
+    text = jax.random.randint(jax.random.key(1), (3_000,), 0, 40)
+    harvest = dataclasses.replace(SMALL.harvest, largest=largest)
+    of_layers = crosscoder(64, layers=(0, 1), harvest=harvest)
+    cases = {
+        "layer 1, of the model, are not finite: the sample .*, batch 0, example 0, dimension 3": (of_layers, (bad,))
+    }
+    if not largest:
+        two = crosscoder(64, other=Model(path="runs/second"), layer=1)
+        cases["layer 1, of runs/second, are not finite"] = (two, (params, bad))
+    for message, (config, models) in cases.items():
+        shared = Shared(models, text, jnp.zeros((0, 13), jnp.int32), {}, jnp.zeros(()))
+        with pytest.raises(InputError, match=f"blocks.resid_post, {message}"):
+            subject.prepared(config, (CFG,) * len(models), shared)
+
+
+def test_models_of_different_widths_are_no_pieces():
+    wide = dataclasses.replace(CFG, d_model=96)
+    with pytest.raises(InputError, match=r"as wide in both models .* not \[32, 96\]"):
+        subject.check_widths(crosscoder(128, other=Model(path="another")), (CFG, wide))
+
+
+def test_what_is_left_out_of_training_is_left_out_of_measures(on_random_weights):
+    """Of held-out rows only those that count are summed and replaced: not the first, excluded tokens, and long ones."""
+    none = dataclasses.replace(SMALL.harvest, skip_first=0, excluded=())
+    some = dataclasses.replace(none, skip_first=2, excluded=(3, 5), largest=1.1)
+    seen = {}
+    for name, harvest in (("none", none), ("some", some)):
+        own = dataclasses.replace(SMALL.dictionary, kind="standard")
+        config = dataclasses.replace(SMALL, harvest=harvest, dictionary=own)
+        made = dictionaries.experiment(config)
+        seen[name] = jax.jit(made.observe)(perfect(made, config), config, made.shared)
+    tokens = np.asarray(made.shared.held_out)[:, :-1]
+    acts = taps.record(lambda t: transformer.apply(made.shared.models[0], t, CFG), {SMALL.site: (1,)})(tokens)[1]
+    rows = np.asarray(acts[SMALL.site][0], np.float64).reshape(2, -1, 32)  # in the blocks that are measured together
+    counts = ((np.arange(12) >= 2) & ~np.isin(tokens, (3, 5))).reshape(2, -1)
+    lengths = np.linalg.norm(rows, axis=-1)
+    for block in range(2):
+        counts[block] &= lengths[block] <= 1.1 * np.median(lengths[block][counts[block]])
+    assert seen["none"]["sums.n"].tolist() == [24, 24]
+    assert seen["some"]["sums.n"].tolist() == counts.sum(1).tolist()
+    assert 0 < counts.sum() < (np.isin(tokens[:, 2:], (3, 5), invert=True)).sum(), "some are too long"
+    for block in range(2):
+        np.testing.assert_allclose(seen["some"]["sums.mean"][block], rows[block][counts[block]].mean(0), atol=1e-4)
+        fired = np.abs(np.asarray(seen["some"]["sums.fired"][block]))
+        assert fired.sum() == 32 * counts[block].sum()
+    clean, gone = (np.asarray(seen["some"][f"loss.{way}"])[0] for way in ("clean", "zero"))
+    np.testing.assert_allclose(gone[:2], clean[:2], atol=1e-5)
+    assert (np.abs(np.asarray(seen["none"]["loss.zero"])[0][:2] - clean[:2]) > 1e-3).all()
 
 
 def test_dictionaries_that_fall_silent_are_complained_of():
@@ -217,6 +321,10 @@ def test_impossible_values_are_named():
         "dictionary.pieces = 1: 2 places are read": {"layers": (0, 1)},
         "unknown 'global'": {"objective": "global"},
         "the model goes on from one place": {"objective": "end_to_end", "site": "blocks.mlp.post"},
+        "harvest.largest: end_to_end takes whole windows": {
+            "objective": "end_to_end",
+            "harvest": Harvest(largest=3.0),
+        },
     }.items():
         with pytest.raises(InputError, match=message):
             dataclasses.replace(Config(), **changes).check()

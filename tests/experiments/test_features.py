@@ -54,7 +54,8 @@ SWEPT = """
 from interp_jax.experiments.config import compose
 
 SMALL = {
-    "layer": 0, "steps": 2, "batch_size": 64, "stream_steps": 2, "harvest.windows": 4, "measure.windows": 4,
+    "layers": (0,), "harvest.largest": 1.1,
+    "steps": 2, "batch_size": 64, "stream_steps": 2, "harvest.windows": 4, "measure.windows": 4,
     "measure.at_once": 2, "dictionary.d_in": 32, "dictionary.n_features": 64, "dictionary.k": 4, "engine.batch": 1,
 }
 
@@ -108,13 +109,27 @@ def own(trained):
     windows = HELD_OUT[np.linspace(0, 230 - 12, 16).astype(int)[:, None] + np.arange(12)]
     normal = trained_runs.subject(found.trained)[1].normal
     params, scale = load(found), {name: 1 / by.forward[0] for name, by in normal.items()}
-    counts = (np.arange(12) >= 1) & (windows != 0)
+    counts = np.concatenate([counting(windows[b : b + 4]) for b in range(0, 16, 4)])
+    assert 0.6 < counts.mean() < 0.8
     return windows, counts, encode(found, params, scale, windows) * counts[..., None], params, scale, found
 
 
+def stream(windows):
+    """After layer 0, [W P D]."""
+    return taps.record(lambda t: transformer.apply(PARAMS, t, CFG), {"blocks.resid_post": (0,)})(windows)[1][
+        "blocks.resid_post"
+    ][0]
+
+
+def counting(windows):
+    """Which tokens of windows that are looked at together count: not the first, ends of text, or what is 1.1 medians long."""
+    counts = (np.arange(windows.shape[1]) >= 1) & (windows != 0)
+    lengths = np.linalg.norm(np.asarray(stream(windows), np.float64), axis=-1)
+    return counts & (lengths <= 1.1 * np.median(lengths[counts]))
+
+
 def encode(found, params, scale, windows):
-    _, acts = taps.record(lambda t: transformer.apply(PARAMS, t, CFG), {"blocks.resid_post": (0,)})(windows)
-    x = acts["blocks.resid_post"][0].reshape(-1, 32) / scale["read"]
+    x = stream(windows).reshape(-1, 32) / scale["read"]
     return np.asarray(dictionary.encode(params, x, found.trained.dictionary)).reshape(*windows.shape, -1)
 
 
@@ -140,7 +155,7 @@ def test_density_and_examples_are_those_of_all_activations(seen, own):
 def test_a_clamped_feature_does_what_a_model_with_its_row_added_does(seen, own):
     *_, params, scale, found = own
     tokens = HELD_OUT[np.linspace(0, 230 - 8, 2).astype(int)[:, None] + np.arange(8)]
-    counts = (np.arange(8) >= 1) & (tokens != 0)
+    counts = counting(tokens)
     f = encode(found, params, scale, tokens)
     i = int(seen["fired"].argmax())
     row = np.asarray(params["W_dec"])[i] * float(scale["write"])
@@ -178,6 +193,7 @@ def test_the_page_has_the_features_and_what_they_are_called(report, seen):
     page = (report / "report.html").read_text()
     assert f'data-name="{index.parent.name}"' in page and "topk k=4 width=64 seed=0" in page
     assert "NaN" not in page.partition("<script")[0]
+    assert "It reads <code>blocks.resid_post</code>, layer 0, of" in page
 
 
 def test_the_files_for_neuronpedia_have_its_layout(report, seen):

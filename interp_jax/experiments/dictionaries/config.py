@@ -101,6 +101,10 @@ class Config:
             raise InputError(f"later = {self.later}: must be at least 0")
         if self.objective == "local":
             return
+        if self.harvest.largest:
+            raise InputError(
+                "harvest.largest: end_to_end takes whole windows, of which no row is left out by its length; leave it at 0"
+            )
         if self.site not in THROUGH or self.writes or self.dictionary.pieces > 1:
             raise InputError(f"objective = 'end_to_end': the model goes on from one place, {' or '.join(THROUGH)}")
 
@@ -116,6 +120,12 @@ class Config:
     def depths(self) -> tuple[int, ...]:
         """The layers that are read."""
         return tuple(self.layers) or (self.layer,)
+
+    @property
+    def depth(self) -> int:
+        """The layer of a dictionary that reads one."""
+        (one,) = self.depths
+        return one
 
     @property
     def sites(self) -> tuple[str, str]:

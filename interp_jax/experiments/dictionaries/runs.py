@@ -2,7 +2,8 @@
 
 Observed of every member:
 
-    sums.* [N …]                              N blocks of held-out activations, as they are; see `measures/fidelity.py`
+    sums.* [N …]                              N blocks of held-out activations that count as in training, as they are; see
+                                              `measures/fidelity.py`
     loss.WAY, kl.WAY [I, P]                   by piece and position, mean over held-out windows; see `measures/spliced.py`
     lengths [F, I]                            of crosscoders: of each feature's row in each piece, in normalised units
 """
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from interp_jax.activations.harvest import counting
 from interp_jax.activations.normaliser import normalised, restored
 from interp_jax.dictionaries import dictionary
 from interp_jax.dictionaries.config import Dictionary
@@ -73,15 +75,17 @@ def observe(cfgs: Configs, state: RunState, hypers: Config, shared: Shared) -> d
     def block(tokens: Int[Array, "W N"]) -> Any:
         found = in_order(hypers, cfgs, shared, tokens[:, :-1])
         x, y = (found[name].reshape(-1, found[name].shape[-1]) for name in ("read", "write"))
+        counts = counting(hypers.harvest, tokens[:, :-1], x[:, : x.shape[1] // len(pieces)])
+        speaks = counts.reshape(tokens[:, :-1].shape)
         said, f = dictionary.reconstruct(state.params, normalised(x, normal["read"]), own)
         said = restored(said, normal["write"])
         parts = zip(pieces, jnp.split(said, len(pieces), 1), jnp.split(shared.mean, len(pieces)), strict=True)
         each = [
-            spliced(model, tokens, (write, write), layer, lambda _, part=part: part, mean)
+            spliced(model, tokens, (write, write), layer, lambda _, part=part: part, mean, speaks)
             for (model, layer), part, mean in parts
         ]
         by_piece = jax.tree.map(lambda *a: jnp.stack([part.mean(0) for part in a]), *each)
-        return sums(y, said, f), by_piece
+        return sums(y, said, f, counts), by_piece
 
     blocks = shared.held_out.reshape(-1, hypers.measure.at_once, shared.held_out.shape[1])
     summed, found = jax.lax.map(block, blocks)

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32
 
+from interp_jax.activations.harvest import counting
 from interp_jax.activations.normaliser import Normaliser, normalised, restored
 from interp_jax.data.text import windows
 from interp_jax.dictionaries.end_to_end import Rest, error_through, rest_of
 from interp_jax.dictionaries.judged import Batch
-from interp_jax.errors import InputError
 from interp_jax.experiments.dictionaries.config import Config
-from interp_jax.experiments.dictionaries.subject import MEASURED, Configs, Shared, in_order, joined, rows
+from interp_jax.experiments.dictionaries.subject import MEASURED, Configs, Shared, check_finite, in_order, joined, rows
 from interp_jax.models import transformer
 from interp_jax.models.transformer import Params, TransformerConfig
 
@@ -66,9 +66,7 @@ def whole_windows(config: Config, cfgs: Configs, shared: Shared, first: Int32[Ar
     tokens = windows(shared.train, config.stream_seed, b, config.stream_steps * each, length)
     tokens = tokens.reshape(config.stream_steps, each, length)
     x = jax.lax.map(lambda some: in_order(config, cfgs, shared, some)["read"], tokens)
-    counts = jnp.broadcast_to(jnp.arange(length) >= skip, tokens.shape)
-    if config.harvest.excluded:
-        counts &= ~jnp.isin(tokens, jnp.asarray(config.harvest.excluded, jnp.int32))
+    counts = counting(config.harvest, tokens, x.reshape(-1, x.shape[-1])).reshape(tokens.shape)
     read = normalised(x[:, :, skip:].reshape(config.stream_steps, -1, x.shape[-1]), shared.normal["read"])
     return Stream(first, read, read, Through(x, counts, shared.models[0], shared.normal["write"]))
 
@@ -91,7 +89,7 @@ def batch_of(cfgs: Configs, hypers: Config, stream: Stream, seed: Array, step: A
 
 def rest(config: Config, cfg: TransformerConfig, params: Params) -> Rest:
     """The model after the place that is read."""
-    layer = config.layer % cfg.n_layers + (config.site == "blocks.resid_post")
+    layer = config.depth % cfg.n_layers + (config.site == "blocks.resid_post")
     one = lambda x, at: transformer.blocks(params, x, cfg, first_layer=at, stop_layer=at + 1)[0]
     return rest_of(one, partial(_logits, cfg, params), range(layer, cfg.n_layers))
 
@@ -101,23 +99,5 @@ def _logits(cfg: TransformerConfig, params: Params, x: Array) -> Array:
 
 
 def refuse(config: Config, stream: Stream) -> None:
-    """Raise `InputError` for activations that are not finite, naming the place, the step and the example.
-
-    An infinite activation of a model makes every later one of its window infinite too; the first is named.
-    """
-    for name, site in zip(("read", "write"), config.sites, strict=True):
-        where = int(first_not_finite(getattr(stream, name)))
-        if where >= 0:
-            _, B, D = getattr(stream, name).shape
-            step, example, dimension = where // (B * D), where // D % B, where % D
-            raise InputError(
-                f"activations of {site}, layer {config.layer}, of {config.model.path or 'the model'} are not finite: step "
-                f"{int(stream.first) + step}, example {example}, dimension {dimension}; nothing was trained on them"
-            )
-
-
-@jax.jit
-def first_not_finite(x: Float[Array, "..."]) -> Int32[Array, ""]:
-    """The flat index of the first element that is not finite; -1 where all are."""
-    bad = ~jnp.isfinite(x).reshape(-1)
-    return jnp.where(bad.any(), bad.argmax(), -1).astype(jnp.int32)
+    """Raise `InputError` for activations that are not finite, naming the place, the step and the example."""
+    check_finite(config, {"read": stream.read, "write": stream.write}, int(stream.first))

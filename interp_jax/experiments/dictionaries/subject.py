@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Int32
 
 from interp_jax.activations.harvest import Harvest, Model, Place, rows_of, stretch
 from interp_jax.activations.normaliser import Normaliser, fit, on_device, side_by_side
@@ -85,12 +85,57 @@ def prepared(config: Config, cfgs: Configs, shared: Shared) -> Shared:
         identity = stored.identity(config, places(config, cfgs[0]), digest(shared.models[0]))
         shared = shared._replace(store=jnp.asarray(identity))
     found = jax.jit(partial(rows, config, cfgs))(shared, MEASURED)
+    check_finite(config, found)
     pieces = len(cfgs) * len(config.depths)
     maps = {}
     for name, x in found.items():
         parts = np.split(np.asarray(x).reshape(-1, x.shape[-1]), pieces, axis=1)
         maps[name] = on_device(side_by_side([fit(part, config.normalise) for part in parts]))
     return shared._replace(normal=maps, mean=found["write"].mean((0, 1)))
+
+
+def check_finite(config: Config, found: Mapping[str, Float[Array, "T B D"]], first: int | None = None) -> None:
+    """Raise `InputError` for activations that are not finite, naming the place, the model, the step and the example.
+
+    An infinite activation of a model makes every later one of its window infinite too; the first is named. Whitening mixes
+    dimensions, and those of all places of a crosscoder: they are then named together.
+
+    Args:
+      config: what is read.
+      found: by name ("read", "write"), rows of steps.
+      first: the step that they begin with; None where they are those by which activations are normalised, as they are.
+    """
+    for name, site in zip(("read", "write"), config.sites, strict=True):
+        where = int(first_not_finite(found[name]))
+        if where < 0:
+            continue
+        _, B, D = found[name].shape
+        step, example, dimension = where // (B * D), where // D % B, where % D
+        mixed = first is not None and config.normalise.method == "whiten"
+        place, own = place_of(config, dimension, D, mixed)
+        of = f"step {first + step}" if first is not None else f"the sample that normalises them, batch {step}"
+        raise InputError(
+            f"activations of {site}, {place}, are not finite: {of}, example {example}"
+            f"{'' if mixed else f', dimension {own}'}; nothing was trained on them"
+        )
+
+
+def place_of(config: Config, dimension: int, width: int, mixed: bool) -> tuple[str, int]:
+    """Layer and model, in words, of one of the dimensions side by side, and which it is there; all places if `mixed`."""
+    models = [x.path or "the model" for x in (config.model, config.other) if x is config.model or x.path]
+    each = width // (len(models) * len(config.depths))
+    if mixed and each < width:
+        layers = ", ".join(map(str, config.depths))
+        return f"one of layers {layers}, of {' or '.join(models)}", dimension
+    model, layer = divmod(dimension // each, len(config.depths))
+    return f"layer {config.depths[layer]}, of {models[model]}", dimension % each
+
+
+@jax.jit
+def first_not_finite(x: Float[Array, "..."]) -> Int32[Array, ""]:
+    """The flat index of the first element that is not finite; -1 where all are."""
+    bad = ~jnp.isfinite(x).reshape(-1)
+    return jnp.where(bad.any(), bad.argmax(), -1).astype(jnp.int32)
 
 
 def check_place(config: Config, cfg: TransformerConfig, name: str) -> None:
@@ -110,6 +155,10 @@ def check_widths(config: Config, cfgs: Configs) -> None:
         if (given := getattr(config.dictionary, field)) != sum(each):
             sizes = " and ".join(map(str, each))
             raise InputError(f"dictionary.{field} = {given}: {site!r} is {sizes} wide")
+        if len(set(each)) > 1:
+            raise InputError(
+                f"other.path: {site!r} is as wide in both models as pieces of a crosscoder are, not {each}"
+            )
 
 
 def vectors(cfg: TransformerConfig) -> dict[str, int]:

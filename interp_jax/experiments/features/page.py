@@ -63,7 +63,7 @@ def place_of(found: Found) -> str:
     """Where it reads and writes, in words."""
     read, written = found.trained.sites
     sites = f"`{read}`" if read == written else f"`{read}`, and says `{written}`"
-    return f"It reads {sites}, layer {found.trained.layer}, of `{found.trained.model.path}`; its hash is `{found.member.hash}`."
+    return f"It reads {sites}, layer {found.trained.depth}, of `{found.trained.model.path}`; its hash is `{found.member.hash}`."
 
 
 def features_of(config: Config, seen: Seen, found: Found, text: Text) -> Features:
@@ -189,7 +189,7 @@ def neuronpedia_files(config: Config, seen: Seen, shown: Features, found: Found,
     """The files that Neuronpedia reads."""
     batches = neuronpedia.batches(
         shown,
-        neuronpedia.Source(found.trained.model.path, found.trained.layer, found.name, text.title),
+        neuronpedia.Source(found.trained.model.path, found.trained.depth, found.name, text.title),
         logits_histogram(seen, len(shown.histogram)),
         (config.text.windows, seen["strongest.tokens"].shape[-1]),
     )

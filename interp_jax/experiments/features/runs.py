@@ -1,8 +1,8 @@
 """Look at every feature of a dictionary. Nothing is trained: what a run computes is its observation, in one pass over text.
 
 The text goes by in blocks of windows; what is kept of it is of fixed size, whatever its length. Tokens whose activations the
-dictionary was not trained on (the first of a window, ends of text) count for nothing. With E strongest examples, Q quantiles,
-S tokens around each, N neighbours and T tokens, of one dictionary:
+dictionary was not trained on (the first of a window, ends of text, activations that are too long) count for nothing. With E
+strongest examples, Q quantiles, S tokens around each, N neighbours and T tokens, of one dictionary:
 
     n                                        tokens that count
     fired, histogram [F], [F K]              see `measures/activity.py`
@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from interp_jax import randomness, taps
-from interp_jax.activations.harvest import Harvest
+from interp_jax.activations.harvest import Harvest, counting
 from interp_jax.activations.normaliser import Normaliser, normalised, times
 from interp_jax.data.text import spread_windows
 from interp_jax.dictionaries import dictionary
@@ -101,7 +101,7 @@ def experiment(config: Config) -> Experiment:
         )
     (cfg, *_), subject = trained_runs.subject(found.trained)
     check(config, own, cfg)
-    place = Place(cfg, own, found.trained.sites, found.trained.layer % cfg.n_layers, found.trained.harvest)
+    place = Place(cfg, own, found.trained.sites, found.trained.depth % cfg.n_layers, found.trained.harvest)
     tokens = source.text_of(found.trained.model).tokens
     windows = windows_of(config, tokens, cfg.n_context)
     of_clamp = spread_windows(tokens, config.clamp.windows, min(config.clamp.length, cfg.n_context))
@@ -161,17 +161,11 @@ def encoded(
     normed = place.cfg.norm != "none" and place.cfg.head == "linear"
     sites = {read: (place.layer,), write: (place.layer,)} | ({SCALE: ...} if normed else {})
     _, acts = taps.record(trained_runs.model_of(place.cfg, shared.params), sites)(tokens)
-    x = normalised(acts[read][0].reshape(tokens.size, -1), shared.normal["read"])
-    f = dictionary.encode(shared.features, x, place.own).reshape(*tokens.shape, -1)
-    counts = counting(tokens, place.harvest)
+    x = acts[read][0].reshape(tokens.size, -1)
+    f = dictionary.encode(shared.features, normalised(x, shared.normal["read"]), place.own).reshape(*tokens.shape, -1)
+    counts = counting(place.harvest, tokens, x).reshape(tokens.shape)  # as they did in training
     inverse = 1 / acts[SCALE].reshape(tokens.shape) if normed else jnp.ones(tokens.shape)
     return jnp.where(counts[..., None], f, 0.0), counts, inverse, acts[write][0]
-
-
-def counting(tokens: Int[Array, "W P"], harvest: Harvest) -> Bool[Array, "W P"]:
-    """Which tokens count, as they did in training."""
-    counts = jnp.broadcast_to(jnp.arange(tokens.shape[1]) >= harvest.skip_first, tokens.shape)
-    return counts & ~jnp.isin(tokens, jnp.asarray(harvest.excluded, jnp.int32)) if harvest.excluded else counts
 
 
 def passing(seed: Array, config: Config, shared: Shared, place: Place, near: Int[Array, "F N"]) -> Passed:
