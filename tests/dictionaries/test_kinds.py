@@ -156,11 +156,37 @@ def test_dead_features_reconstruct_what_is_left(auxiliary, n_dead):
         ({"skip": True}, "dictionary.skip: only a transcoder"),
         ({"pieces": 2}, "dictionary.pieces: 2 does not divide 5"),
         ({"kind": "matching_pursuit", "d_out": 5}, "dictionary.d_out, centred: matching pursuit"),
+        ({"k": 2.5}, "dictionary.k = 2.5: must be a whole number"),
+        ({"k": True}, "dictionary.k = True: must be a whole number"),
+        ({"dead_after": 1e6}, "dictionary.dead_after = 1000000.0: must be a whole number"),
+        ({"dead_after": 0}, "dictionary.dead_after: 0 examples; it must be at least 1"),
+        ({"sparsity": -0.1}, "dictionary.sparsity: -0.1 is negative"),
+        ({"sparsity": float("nan")}, "dictionary.sparsity: nan is negative"),
+        ({"auxiliary_weight": -1.0}, "dictionary.auxiliary_weight: -1.0 is negative"),
+        ({"sparsity_warmup": 1.5}, "dictionary.sparsity_warmup: 1.5 is no share of the steps"),
+        ({"sparsity_warmup": -0.1}, "dictionary.sparsity_warmup: -0.1 is no share"),
+        ({"kind": "p_anneal", "anneal_start": 2.0}, "dictionary.anneal_start: 2.0 is no share"),
+        (
+            {"kind": "standard", "auxiliary": "saelens"},
+            "dictionary.auxiliary = 'saelens': 'standard' has none; topk, batch",
+        ),
+        ({"kind": "matching_pursuit", "auxiliary": "saelens"}, "dictionary.auxiliary = 'saelens'"),
+        (
+            {"kind": "topk", "penalty": "tanh"},
+            "dictionary.penalty = 'tanh': 'topk' has none; jumprelu, cross_layer have",
+        ),
+        ({"kind": "topk", "thresholds": "linear"}, "dictionary.thresholds = 'linear': 'topk' has none"),
+        ({"kind": "gated", "products": "sparse"}, "dictionary.products = 'sparse': 'gated' has none"),
     ],
 )
 def test_impossible_values_are_named(change, words):
     with pytest.raises(InputError, match=words):
         Dictionary(**(SHAPE | change)).check()
+
+
+def test_whole_numbers_of_other_libraries_are_whole_and_what_is_harmless_is_allowed():
+    Dictionary(**(SHAPE | {"k": np.int64(2), "dead_after": np.int32(5), "width": np.array(8)})).check()
+    Dictionary(kind="standard", **SHAPE, auxiliary="none", products="dense").check()
 
 
 # --- transcoders and crosscoders

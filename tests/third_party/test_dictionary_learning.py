@@ -16,7 +16,8 @@ KINDS = ("standard", "gated", "topk", "batch_topk", "matryoshka", "jumprelu")
 
 
 def of(kind, **changes):
-    return made(kind=kind, thresholds="linear", centred=kind != "jumprelu", **changes)
+    own = {"thresholds": "linear", "centred": False} if kind == "jumprelu" else {}
+    return made(kind=kind, **own, **changes)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -70,7 +70,7 @@ def dictionary_of(kind: str, tensors: Tensors, file: Path, trainer: dict[str, An
         k=k,
         prefixes=tuple(map(float, ends)),
         centred=ours != "jumprelu",
-        thresholds="linear",
+        thresholds="linear" if ours == "jumprelu" else "log",
     )
     cfg.check()
     return cfg

@@ -80,7 +80,7 @@ def dictionary_of(config: Mapping[str, Any], where: str) -> tuple[Dictionary, Ex
         k=k or 1,
         skip="skip" in architecture,
         centred=bool(fields.get("apply_b_dec_to_input", not d_out)),
-        thresholds="linear",
+        thresholds="linear" if KINDS[architecture] == "jumprelu" else "log",
     )
     cfg.check()
     return cfg, Extra(architecture, bool(fields.get("rescale_acts_by_decoder_norm", False)))
