@@ -9,7 +9,7 @@ import pytest
 
 from interp_jax.dictionaries import dictionary
 from interp_jax.dictionaries.config import BY_K, KINDS, Dictionary
-from interp_jax.dictionaries.judged import Batch, Situation
+from interp_jax.dictionaries.judged import Batch, Situation, k_now, penalty_weight
 from interp_jax.dictionaries.kinds.jumprelu import jump, step
 from interp_jax.dictionaries.parameters import lengths
 from interp_jax.errors import InputError
@@ -64,21 +64,50 @@ def test_loss_and_features_of_the_oracle(case):
         np.testing.assert_allclose(dictionary.decode(params, jnp.asarray(f), case), oracle.say(params, f), atol=1e-12)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.kind != "jumprelu"], ids=named)
+@pytest.mark.parametrize("case", CASES, ids=named)
 def test_gradients_are_differences_of_the_oracles_loss(case):
     """In random directions; the parts that are frozen on purpose (gated's decoder, p_anneal's scale) are added by hand."""
     with jax.enable_x64(True):
+        case = dataclasses.replace(case, bandwidth=1.5, first_threshold=0.4)
         params, x = made(case)
-        grads = jax.grad(lambda p: dictionary.loss(p, Batch(x, x), case, situation()).loss)(params)
-        on_host, rng, h = jax.tree.map(np.asarray, params), np.random.default_rng(3), 1e-6
-        value = lambda p: frozen_value(case, p, on_host, np.asarray(x))
-        for name in params:
-            way = rng.normal(size=np.shape(params[name]))
-            up, down = (value(on_host | {name: on_host[name] + sign * h * way}) for sign in (1, -1))
-            np.testing.assert_allclose((grads[name] * way).sum(), (up - down) / (2 * h), rtol=1e-5, atol=1e-7)
+        check_gradients(case, params, Batch(x, x))
 
 
-def frozen_value(case, p, at, x):
+def check_gradients(case, params, batch):
+    """Of the whole loss: in random directions; of thresholds, which have no derivative, the estimate written out."""
+    grads = jax.grad(lambda p: dictionary.loss(p, batch, case, situation()).loss)(params)
+    at, rng, h = jax.tree.map(np.asarray, params), np.random.default_rng(3), 1e-6
+    x, y = np.asarray(batch.x), np.asarray(batch.y)
+    value = lambda p: frozen_value(case, p, at, x, y)
+    thresholds = {"threshold", "log_threshold"} if case.kind == "jumprelu" else set()
+    for name in params.keys() - thresholds:
+        way = rng.normal(size=np.shape(params[name]))
+        up, down = (value(at | {name: at[name] + sign * h * way}) for sign in (1, -1))
+        np.testing.assert_allclose(
+            (grads[name] * way).sum(), (up - down) / (2 * h), rtol=1e-5, atol=1e-7, err_msg=name
+        )
+    for name in params.keys() & thresholds:
+        want, near = by_thresholds(case, at, x, y)
+        assert near.any() and np.abs(want).max() > 1e-3
+        np.testing.assert_allclose(grads[name], want, rtol=1e-9)
+
+
+def by_thresholds(case, p, x, y):
+    """The derivative by JumpReLU's thresholds as the paper estimates it, and which entries are near theirs."""
+    logs = case.thresholds == "log"
+    z, threshold = oracle.read(p, x), np.exp(p["log_threshold"]) if logs else p["threshold"]
+    near = np.abs(z - threshold) < case.bandwidth / 2
+    f, size, target = np.where(z > threshold, z, 0), oracle.lengths(p, case.pieces), case.target
+    by_f = 2 / B * (oracle.say(p, f) - y) @ p["W_dec"].T
+    off = (z > threshold).sum(1).mean() / target - 1
+    if case.penalty == "tanh":
+        by_f += case.sparsity / B * case.tanh_scale * size / np.cosh(case.tanh_scale * f * size) ** 2
+    by_step = case.sparsity / B * {"step": 1.0, "target": 2 * off / target, "tanh": 0.0}[case.penalty]
+    found = -((threshold * by_f + by_step) * near).sum(0) / case.bandwidth
+    return found * (threshold if logs else 1), near
+
+
+def frozen_value(case, p, at, x, y):
     """The oracle's loss as a function of the parameters that have a gradient, the others being held where they are."""
     if case.kind == "p_anneal":
         sizes = oracle.relu(oracle.read(at, x)) * oracle.lengths(at, case.pieces)
@@ -86,13 +115,13 @@ def frozen_value(case, p, at, x):
         scale = sizes.sum() / np.where(sizes > 1e-6, sizes**power, 0).sum()
         f = oracle.relu(oracle.read(p, x))
         powers = (f * oracle.lengths(p, case.pieces)) ** power
-        return oracle.error(x, oracle.say(p, f)) + case.sparsity * scale * powers.sum(1).mean()
+        return oracle.error(y, oracle.say(p, f)) + case.sparsity * scale * powers.sum(1).mean()
     if case.kind == "gated":
-        _, whole = oracle.gated(p, x, case, PROGRESS)
+        _, whole = oracle.gated(p, x, case, PROGRESS, y)
         gate = oracle.relu(oracle.read(p, x))
-        free, held = (oracle.error(x, oracle.say(w, gate)) for w in (p, p | {k: at[k] for k in ("W_dec", "b_dec")}))
+        free, held = (oracle.error(y, oracle.say(w, gate)) for w in (p, p | {k: at[k] for k in ("W_dec", "b_dec")}))
         return whole - free + held
-    return getattr(oracle, case.kind)(p, x, case, PROGRESS)[1]
+    return getattr(oracle, case.kind)(p, x, case, PROGRESS, y)[1]
 
 
 def test_thresholds_follow_the_kernels_closed_form():
@@ -105,6 +134,33 @@ def test_thresholds_follow_the_kernels_closed_form():
             dz, dt = jax.grad(lambda z, t, f=function: (f(z, t, bandwidth) * g).sum(), (0, 1))(z, threshold)
             np.testing.assert_allclose(dt, -(g * height * inside / 0.4).sum(0), rtol=1e-12)
             np.testing.assert_allclose(dz, np.where(z > threshold, g, 0) if function is jump else 0 * z)
+
+
+def test_penalty_and_k_are_warmed_up_step_by_step():
+    """Over the first half of ten steps: the weight from 0, k from `most`; a tenth of a step before the end not yet."""
+    cfg = Dictionary(n_features=F, most=12, k=3, sparsity=0.3, sparsity_warmup=0.5)
+    at = lambda t, cfg=cfg: Situation(jnp.float32(t / 10), jnp.zeros(F, bool), factor=2.0)
+    weights, ks = zip(*((penalty_weight(cfg, at(t)), int(k_now(cfg, at(t)))) for t in range(7)), strict=True)
+    np.testing.assert_allclose(weights, 0.6 * np.array([0, 0.2, 0.4, 0.6, 0.8, 1, 1]), rtol=1e-6)
+    assert ks == (12, 10, 8, 7, 5, 3, 3) and int(k_now(cfg, at(4.9))) == 3 < int(k_now(cfg, at(4.6)))
+    without = dataclasses.replace(cfg, sparsity_warmup=0.0)
+    assert int(k_now(without, at(0))) == 3 and penalty_weight(without, at(0)) == np.float32(0.6)
+
+
+@pytest.mark.parametrize("kind", ["topk", "batch_topk", "standard", "jumprelu"])
+def test_losses_are_of_the_k_and_the_weight_of_their_step(kind):
+    """All features being positive, as many are active as k says; of the others the loss is the error and so much penalty."""
+    case = Dictionary(kind=kind, **(SHAPE | {"most": 12}), sparsity_warmup=0.5)
+    params, x = dictionary.init(jax.random.key(0), case), jax.random.normal(jax.random.key(1), (B, D))
+    params |= {"b_enc": params["b_enc"] + 9}
+    for t, k, weight in ((0, 12, 0.0), (2, 8, 0.12), (5, 3, 0.3), (9, 3, 0.3)):
+        judged = dictionary.loss(params, Batch(x, x), case, Situation(jnp.float32(t / 10), jnp.zeros(F, bool)))
+        if kind in BY_K:
+            assert judged.fired.sum() == B * k
+        else:
+            penalty = judged.terms["penalty"]
+            np.testing.assert_allclose(judged.loss, judged.terms["error"] + weight * penalty, rtol=1e-6)
+            assert penalty > 1e-2 * judged.terms["error"]
 
 
 @pytest.mark.parametrize("kind", BY_K)
@@ -203,19 +259,16 @@ def transcoder(case, seed=0):
 
 @pytest.mark.parametrize("case", TRANSCODERS, ids=named)
 def test_transcoders_read_one_thing_and_say_another(case):
-    """Of the oracle with nothing taken off what is read, and its reconstruction held against another target."""
+    """Loss and gradients of the oracle, with nothing taken off what is read."""
     with jax.enable_x64(True):
+        case = dataclasses.replace(case, bandwidth=1.5, first_threshold=0.4)
         params, batch = transcoder(case)
         judged = dictionary.loss(params, batch, case, situation())
-        p = jax.tree.map(np.asarray, params)
-        f, own = getattr(oracle, case.kind)(
-            p | {"b_dec": np.zeros(D), "W_dec": p["W_enc"]}, np.asarray(batch.x), case, PROGRESS
-        )
-        assert np.isfinite(own)
-        np.testing.assert_allclose(
-            judged.terms["error"], oracle.error(np.asarray(batch.y), oracle.say(p, f)), rtol=1e-12
-        )
+        p, x, y = jax.tree.map(np.asarray, params), np.asarray(batch.x), np.asarray(batch.y)
+        f, want = getattr(oracle, case.kind)(p, x, case, PROGRESS, y)
+        np.testing.assert_allclose(judged.loss, want, rtol=1e-12)
         np.testing.assert_array_equal(judged.fired, (f != 0).sum(0))
+        check_gradients(case, params, batch)
 
 
 @pytest.mark.parametrize("kind", ["standard", "topk", "batch_topk", "jumprelu"])

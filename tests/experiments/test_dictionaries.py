@@ -18,7 +18,7 @@ from interp_jax.experiments.dictionaries.config import Config, Measurements
 from interp_jax.experiments.dictionaries.page import off_target, rows
 from interp_jax.experiments.dictionaries.stream import Stream, batch_of
 from interp_jax.experiments.dictionaries.subject import Shared
-from interp_jax.experiments.dictionaries.told import complaint
+from interp_jax.experiments.dictionaries.told import NAMES, complaint
 from interp_jax.experiments.subjects.model import Model
 from interp_jax.experiments.sweep import expand
 from interp_jax.models import transformer
@@ -172,6 +172,31 @@ def test_a_crosscoder_reads_several_places_side_by_side(on_random_weights, what)
     assert "NaN" not in render(page.title, page.summary, page.blocks)
 
 
+def test_a_cross_layer_transcoder_is_trained_and_reported(on_random_weights):
+    """By the config's own fields: it reads both layers' MLP, and what it says of the second stands in place of it there."""
+    config = FILE.get_config("tiny")
+    own = {"kind": "cross_layer", "pieces": 2, "d_in": 64, "d_out": 64, "n_features": 64, "first_threshold": 0.1}
+    config.dictionary.update(own | {"bandwidth": 0.5, "first_norm": 1.0})
+    config.update({"site": "blocks.mlp.in", "writes": "blocks.mlp.out", "layers": (0, 1)})
+    config.measure.update({"windows": 4, "at_once": 2})
+    (member,) = expand(config, FILE, [])
+    made = dictionaries.experiment(member.part)
+    data = made.stream(made.shared, jnp.int32(0))
+    assert data.read.shape == data.write.shape == (10, 64, 64)
+    state, advance, errors = made.run.init(0, member.part), jax.jit(made.run.advance), []
+    for _ in range(3):
+        state, metrics = advance(state, member.part, Span(np.int32(0), np.int32(10)), data)
+        errors.append(float(metrics["error"]))
+    assert errors[-1] < errors[0] and set(state.params) >= {"W_dec_0", "W_dec_1"}
+    seen = jax.jit(made.observe)(state, member.part, made.shared)
+    assert seen["loss.spliced"].shape == (2, 12) and "lengths" not in seen
+    group = group_of(member.part, [seen])
+    page = dictionaries.report([group])
+    (table,) = [block.table for block in page.blocks if isinstance(block, TableBlock)]
+    assert table.rows[0][0] == "cross-layer" and "NaN" not in render(page.title, page.summary, page.blocks)
+    assert "blocks.mlp.in → blocks.mlp.out, layers 0, 1" in render(page.title, page.summary, page.blocks)
+
+
 def test_trained_through_the_model_from_the_one_layer_that_layers_names(on_random_weights):
     """As where `layer` names it; the error of what is said perfectly is 0, and of another layer's stream it is not."""
     config = dataclasses.replace(SMALL, layer=-1, layers=(0,), objective="end_to_end", batch_size=48, later=1.0)
@@ -283,11 +308,22 @@ def test_what_is_left_out_of_training_is_left_out_of_measures(on_random_weights)
     assert (np.abs(np.asarray(seen["none"]["loss.zero"])[0][:2] - clean[:2]) > 1e-3).all()
 
 
-def test_dictionaries_that_fall_silent_are_complained_of():
-    assert complaint(40, {"l0": np.array([3.0, np.nan, 0.5])}) == ""
-    assert "no feature is active in 2 of 3 dictionaries by step 40 (members 0, 2)" in complaint(
-        40, {"l0": np.array([0.0, 1.0, 0.0])}
-    )
+CAUSES = {
+    "standard": ("dictionary.sparsity", "first_threshold"),
+    "jumprelu": ("dictionary.first_threshold", "normalise"),
+    "topk": ("none is positive on what is read", "penalty"),
+    "matching_pursuit": ("none is positive", "penalty"),
+}
+
+
+@pytest.mark.parametrize("kind", CAUSES)
+def test_dictionaries_that_fall_silent_are_complained_of(kind):
+    """With a cause that their kind can have."""
+    own = dataclasses.replace(SMALL.dictionary, kind=kind)
+    assert complaint(own, 40, {"l0": np.array([3.0, np.nan, 0.5])}) == ""
+    text, (named, other) = complaint(own, 40, {"l0": np.array([0.0, 1.0, 0.0])}), CAUSES[kind]
+    assert f"no feature is active in 2 of 3 {NAMES[kind]} dictionaries by step 40 (members 0, 2): " in text
+    assert named in text and "optimizer.learning_rate" in text and other not in text
 
 
 ERRORS = {

@@ -50,7 +50,7 @@ def experiment(config: Config) -> Experiment:
         partial(stream, config, cfgs),
         config.stream_steps,
         refuse=partial(refuse, config),
-        complain=complaint,
+        complain=partial(complaint, config.dictionary),
     )
     if not config.store:
         return made
