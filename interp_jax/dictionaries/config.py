@@ -56,7 +56,6 @@ class Dictionary:
       control: of the other kinds, how the weight of the penalty is found: "none" as `sparsity` says, or "l0" from there on so
         that `target` features are active on average.
       products: of kinds in `BY_K`, after the encoder's: "sparse", "dense", or "auto" for what was faster.
-      feature_shards: devices over which features lie (`sharded.py`), each of which finds its own k largest first.
       width: features in use; 0 is all F.
       k: of kinds in `BY_K`.
       sparsity: weight of the penalty of the other kinds.
@@ -88,7 +87,6 @@ class Dictionary:
     resample_every: int = 0
     control: str = "none"
     products: str = "auto"
-    feature_shards: int = 1
     width: int = hyper(0)
     k: int = hyper(32)
     sparsity: float = hyper(1.0)
@@ -122,10 +120,6 @@ class Dictionary:
             raise InputError("dictionary: d_in and n_features must be at least 1, d_out at least 0")
         if not 0 <= self.width <= self.n_features:
             raise InputError(f"dictionary.width: {self.width} is not in 0 … n_features = {self.n_features}")
-        if self.feature_shards < 1 or self.n_features % self.feature_shards:
-            raise InputError(
-                f"dictionary.feature_shards: {self.feature_shards} does not divide n_features = {self.n_features}"
-            )
         if self.is_by_k:
             self._check_k()
         if self.kind == "matryoshka":
@@ -140,7 +134,7 @@ class Dictionary:
                 raise InputError(f"dictionary.{name} = {value!r}: {self.kind!r} has none; {', '.join(kinds)} have")
 
     def _check_numbers(self) -> None:
-        for name in ("d_in", "d_out", "n_features", "most", "pieces", "feature_shards", "width", "k", "dead_after"):
+        for name in ("d_in", "d_out", "n_features", "most", "pieces", "width", "k", "dead_after"):
             if not is_whole(value := getattr(self, name)):
                 raise InputError(f"dictionary.{name} = {value!r}: must be a whole number")
         for name in (

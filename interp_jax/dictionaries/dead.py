@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Key
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.encoders import norms, pre_activations, unit_rows
 from interp_jax.dictionaries.judged import Situation, in_use, squared_error
+from interp_jax.dictionaries.over_mesh import mesh_here, of_rows
 from interp_jax.dictionaries.parameters import Params, centre
 from interp_jax.dictionaries.top_k import top_k
 
@@ -46,16 +47,19 @@ def _auxiliary(params: Params, x: Array, error: Array, dead: Bool[Array, " F"], 
     k = max(1, min(cfg.width_out // 2, cfg.n_features))
     z = pre_activations(x, centre(params, cfg), params["W_enc"], params["b_enc"])
     activations = z if cfg.auxiliary == "saelens" else jax.nn.relu(z)
-    chosen = largest_dead(jax.lax.stop_gradient(activations), dead, k, cfg.feature_shards)
+    chosen = largest_dead(jax.lax.stop_gradient(activations), dead, k)
     left = squared_error(error, jnp.where(chosen, activations, 0.0) @ params["W_dec"])
     if cfg.auxiliary == "saelens":
         return jnp.minimum(1.0, dead.sum() / k) * left
     return left / jnp.maximum(squared_error(error, jnp.broadcast_to(error.mean(0), error.shape)), 1e-12)
 
 
-def largest_dead(z: Float[Array, "B F"], dead: Bool[Array, " F"], k: int, shards: int) -> Bool[Array, "B F"]:
+def largest_dead(z: Float[Array, "B F"], dead: Bool[Array, " F"], k: int) -> Bool[Array, "B F"]:
     """Each example's k dead features with the largest z; all that are dead where these are fewer."""
-    values, columns = top_k(jnp.where(dead, z, -jnp.inf), k, shards=shards)
+    of_dead = jnp.where(dead, z, -jnp.inf)
+    if mesh_here():
+        return of_rows(of_dead, k, k) & dead
+    values, columns = top_k(of_dead, k)
     return jnp.zeros(z.shape, bool).at[jnp.arange(len(z))[:, None], columns].set(values > -jnp.inf)
 
 
