@@ -8,48 +8,23 @@ import numpy as np
 import pytest
 
 from interp_jax import taps
-from interp_jax.activations.harvest import Harvest
-from interp_jax.activations.normaliser import Normalise, restored
-from interp_jax.errors import InputError
+from interp_jax.activations.normaliser import restored
 from interp_jax.experiments import dictionaries
-from interp_jax.experiments.config import CONFIGS, load_file
-from interp_jax.experiments.dictionaries import runs, subject
-from interp_jax.experiments.dictionaries.config import Config, Measurements
-from interp_jax.experiments.dictionaries.page import off_target, rows
+from interp_jax.experiments.dictionaries import runs
+from interp_jax.experiments.dictionaries.page import rows
 from interp_jax.experiments.dictionaries.stream import Stream, batch_of
-from interp_jax.experiments.dictionaries.subject import Shared
-from interp_jax.experiments.dictionaries.told import NAMES, complaint
 from interp_jax.experiments.subjects.model import Model
 from interp_jax.experiments.sweep import expand
 from interp_jax.models import transformer
-from interp_jax.models.transformer import TransformerConfig
 from interp_jax.results.report import Figure, TableBlock, render
 from interp_jax.train.run import Span
 from tests.experiments.groups import group_of
-
-FILE = load_file(CONFIGS / "dictionaries.py")
-CFG = TransformerConfig(n_layers=2, d_model=32, n_heads=4, d_head=8, d_mlp=48, d_vocab=40, n_context=12)
-SMALL = dataclasses.replace(
-    expand(FILE.get_config("tiny"), FILE, ["tiny"])[0].part, layer=1, measure=Measurements(windows=4, at_once=2)
-)
+from tests.experiments.small_dictionaries import CFG, FILE, SMALL, crosscoder, of_random_weights
 
 
 @pytest.fixture
 def on_random_weights(monkeypatch):
-    """A model of random weights and a text of random tokens in place of a grown run; scales are those of the library."""
-    params = jax.tree.map(lambda x: 2 * x, transformer.init(jax.random.key(0), CFG))
-    other = jax.tree.map(lambda x: 2 * x, transformer.init(jax.random.key(3), CFG))
-    text = jax.random.randint(jax.random.key(1), (3_000,), 0, 40)
-    held_out = jax.random.randint(jax.random.key(2), (4, 13), 0, 40)
-
-    def of_random_weights(config):
-        subject.check_place(config, CFG, "a model")
-        models = (params, other) if config.other.path else (params,)
-        cfgs = (CFG,) * len(models)
-        subject.check_widths(config, cfgs)
-        shared = Shared(models, text, held_out, {}, jnp.zeros(()))
-        return cfgs, subject.prepared(config, cfgs, shared)
-
+    """A model of random weights in place of a grown run."""
     monkeypatch.setattr(runs, "subject", of_random_weights)
 
 
@@ -142,13 +117,6 @@ def test_a_dictionary_learns_and_the_report_has_it(on_random_weights):
     assert isinstance(made.stream(made.shared, jnp.int32(0)), Stream)
 
 
-def crosscoder(d_in, **changes):
-    own = dataclasses.replace(SMALL.dictionary, kind="standard", d_in=d_in, n_features=20, pieces=2)
-    config = dataclasses.replace(SMALL, dictionary=own, **changes)
-    config.check()
-    return config
-
-
 @pytest.mark.parametrize("what", ["layers", "models"])
 def test_a_crosscoder_reads_several_places_side_by_side(on_random_weights, what):
     of_layers = crosscoder(64, layers=(0, -1))
@@ -227,58 +195,6 @@ def test_trained_through_the_model_its_divergence_falls(on_random_weights):
     assert errors[-1] < 0.7 * errors[0] and state.diverged_at == -1
 
 
-PIECES = {
-    "layer 1, of the model, .* step 13, example 5, dimension 7": ({"layer": -1, "layers": (1,)}, 7),
-    "layer 0, of the model, .* step 13, example 5, dimension 7": ({"layers": (0, -1)}, 7),
-    "layer -1, of the model, .* step 13, example 5, dimension 8": ({"layers": (0, -1)}, 40),
-    "layer 1, of another, .* step 13, example 5, dimension 8": ({"other": Model(path="another")}, 40),
-    "one of layers 0, -1, of the model, are not finite: step 13, example 5; nothing": (
-        {"layers": (0, -1), "normalise": Normalise("whiten")},
-        40,
-    ),
-}
-
-
-@pytest.mark.parametrize("message", PIECES)
-def test_activations_that_are_not_finite_are_named(on_random_weights, message):
-    """With the piece of a crosscoder that they are of, its model too."""
-    changes, dimension = PIECES[message]
-    both = len(changes.get("layers", ())) > 1 or "other" in changes
-    config = crosscoder(64, **changes) if both else dataclasses.replace(SMALL, **changes)
-    made = dictionaries.experiment(config)
-    data = made.stream(made.shared, jnp.int32(10))
-    made.refuse(data)
-    with pytest.raises(InputError, match=f"blocks.resid_post, {message}"):
-        made.refuse(data._replace(read=data.read.at[3, 5, dimension].set(jnp.inf)))
-
-
-@pytest.mark.parametrize("largest", [0.0, 3.0])
-def test_a_model_that_is_not_finite_is_named_before_anything_is_fitted(largest):
-    """The second of two models, and a layer of one, whose outputs are not numbers; a filter of outliers does not hide them."""
-    params = transformer.init(jax.random.key(0), CFG)
-    bad = jax.tree.map(lambda x: x, params)
-    bad["blocks"]["mlp"]["b_out"] = bad["blocks"]["mlp"]["b_out"].at[1, 3].set(jnp.nan)
-    text = jax.random.randint(jax.random.key(1), (3_000,), 0, 40)
-    harvest = dataclasses.replace(SMALL.harvest, largest=largest)
-    of_layers = crosscoder(64, layers=(0, 1), harvest=harvest)
-    cases = {
-        "layer 1, of the model, are not finite: the sample .*, batch 0, example 0, dimension 3": (of_layers, (bad,))
-    }
-    if not largest:
-        two = crosscoder(64, other=Model(path="runs/second"), layer=1)
-        cases["layer 1, of runs/second, are not finite"] = (two, (params, bad))
-    for message, (config, models) in cases.items():
-        shared = Shared(models, text, jnp.zeros((0, 13), jnp.int32), {}, jnp.zeros(()))
-        with pytest.raises(InputError, match=f"blocks.resid_post, {message}"):
-            subject.prepared(config, (CFG,) * len(models), shared)
-
-
-def test_models_of_different_widths_are_no_pieces():
-    wide = dataclasses.replace(CFG, d_model=96)
-    with pytest.raises(InputError, match=r"as wide in both models .* not \[32, 96\]"):
-        subject.check_widths(crosscoder(128, other=Model(path="another")), (CFG, wide))
-
-
 def test_what_is_left_out_of_training_is_left_out_of_measures(on_random_weights):
     """Of held-out rows only those that count are summed and replaced: not the first, excluded tokens, and long ones."""
     none = dataclasses.replace(SMALL.harvest, skip_first=0, excluded=())
@@ -306,63 +222,3 @@ def test_what_is_left_out_of_training_is_left_out_of_measures(on_random_weights)
     clean, gone = (np.asarray(seen["some"][f"loss.{way}"])[0] for way in ("clean", "zero"))
     np.testing.assert_allclose(gone[:2], clean[:2], atol=1e-5)
     assert (np.abs(np.asarray(seen["none"]["loss.zero"])[0][:2] - clean[:2]) > 1e-3).all()
-
-
-CAUSES = {
-    "standard": ("dictionary.sparsity", "first_threshold"),
-    "jumprelu": ("dictionary.first_threshold", "normalise"),
-    "topk": ("none is positive on what is read", "penalty"),
-    "matching_pursuit": ("none is positive", "penalty"),
-}
-
-
-@pytest.mark.parametrize("kind", CAUSES)
-def test_dictionaries_that_fall_silent_are_complained_of(kind):
-    """With a cause that their kind can have."""
-    own = dataclasses.replace(SMALL.dictionary, kind=kind)
-    assert complaint(own, 40, {"l0": np.array([3.0, np.nan, 0.5])}) == ""
-    text, (named, other) = complaint(own, 40, {"l0": np.array([0.0, 1.0, 0.0])}), CAUSES[kind]
-    assert f"no feature is active in 2 of 3 {NAMES[kind]} dictionaries by step 40 (members 0, 2): " in text
-    assert named in text and "optimizer.learning_rate" in text and other not in text
-
-
-ERRORS = {
-    "layer = 2: a model has 2 layers": {"layer": 2},
-    "dictionary.d_in = 32: 'blocks.mlp.post' is 48 wide": {"site": "blocks.mlp.post"},
-    "dictionary.d_in = 32: 'blocks.resid_post' is 32 and 32 wide": {"layers": (0, 1)},
-    "takes whole windows, of 12 positions here": {"objective": "end_to_end", "batch_size": 11},
-    "'blocks.attn.pattern': not a site of vectors": {"site": "blocks.attn.pattern"},
-    "'logits': not a site of vectors": {"site": "logits"},
-}
-
-
-def test_dictionaries_that_miss_their_target_are_named():
-    row = lambda level, l0: {"kind": "L1", "told": f"target = {level:g}", "level": level, "l0": l0}
-    assert off_target([row(8.0, 9.9), row(8.0, 6.5)]) == "" == off_target([])
-    text = off_target([row(8.0, 8.1), row(4.0, 986.0), row(16.0, 30.0)])
-    assert "2 of 3" in text and "target = 4, has 986" in text and "control_rate" in text
-
-
-@pytest.mark.parametrize("message", ERRORS)
-def test_places_that_are_not_there_are_refused(on_random_weights, message):
-    with pytest.raises(InputError, match=message):
-        dictionaries.experiment(dataclasses.replace(SMALL, **ERRORS[message]))
-
-
-def test_impossible_values_are_named():
-    for message, changes in {
-        "a transcoder has both": {"writes": "blocks.mlp.out"},
-        "measure.windows = 3 must be a multiple": {"measure": Measurements(windows=3, at_once=2)},
-        "stream_steps must be at least 1": {"stream_steps": 0},
-        "dictionary.pieces = 1: 2 places are read": {"layers": (0, 1)},
-        "unknown 'global'": {"objective": "global"},
-        "the model goes on from one place": {"objective": "end_to_end", "site": "blocks.mlp.post"},
-        "harvest.largest: end_to_end takes whole windows": {
-            "objective": "end_to_end",
-            "harvest": Harvest(largest=3.0),
-        },
-    }.items():
-        with pytest.raises(InputError, match=message):
-            dataclasses.replace(Config(), **changes).check()
-    with pytest.raises(InputError, match="give the directory of a finished configs/grow.py"):
-        dictionaries.experiment(Config())
