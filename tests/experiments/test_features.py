@@ -61,7 +61,8 @@ SWEPT = """
 from interp_jax.experiments.config import compose
 
 SMALL = {
-    "layers": (0,), "steps": 2, "batch_size": 64, "stream_steps": 2, "harvest.windows": 4, "measure.windows": 4,
+    "layers": (1, 0), "place": 1, "harvest.largest": 1.1,
+    "steps": 2, "batch_size": 64, "stream_steps": 2, "harvest.windows": 4, "measure.windows": 4,
     "measure.at_once": 2, "dictionary.d_in": 32, "dictionary.n_features": 64, "dictionary.k": 4, "engine.batch": 1,
 }
 
@@ -114,7 +115,8 @@ def own(trained):
     found = find(Source(path=str(trained), member="topk k=4 width=64"))
     windows = HELD_OUT[np.linspace(0, 230 - 12, 16).astype(int)[:, None] + np.arange(12)]
     params, scale = load(found), scales(trained)
-    counts = (np.arange(12) >= 1) & (windows != 0)
+    counts = np.concatenate([counting(windows[b : b + 4]) for b in range(0, 16, 4)])
+    assert 0.6 < counts.mean() < 0.8
     return windows, counts, encode(found, params, scale, windows) * counts[..., None], params, scale, found
 
 
@@ -123,9 +125,24 @@ def scales(trained):
     return {name: 1 / by.forward[0] for name, by in features.experiment(ask(trained)).shared.normal.items()}
 
 
+def stream(windows, layer=0):
+    """After a layer, [W P D]; dictionaries read it after layer 0."""
+    site = "blocks.resid_post"
+    return taps.record(lambda t: transformer.apply(PARAMS, t, CFG), {site: (layer,)})(windows)[1][site][0]
+
+
+def counting(windows):
+    """Which tokens of windows that are looked at together count: not the first, ends of text, or what is 1.1 medians long.
+
+    Long is what is long at the first of the places that were harvested, after layer 1.
+    """
+    counts = (np.arange(windows.shape[1]) >= 1) & (windows != 0)
+    lengths = np.linalg.norm(np.asarray(stream(windows, 1), np.float64), axis=-1)
+    return counts & (lengths <= 1.1 * np.median(lengths[counts]))
+
+
 def encode(found, params, scale, windows):
-    _, acts = taps.record(lambda t: transformer.apply(PARAMS, t, CFG), {"blocks.resid_post": (0,)})(windows)
-    x = acts["blocks.resid_post"][0].reshape(-1, 32) / scale["read"]
+    x = stream(windows).reshape(-1, 32) / scale["read"]
     return np.asarray(dictionary.encode(params, x, found.trained.dictionary)).reshape(*windows.shape, -1)
 
 
@@ -151,7 +168,7 @@ def test_density_and_examples_are_those_of_all_activations(seen, own):
 def test_a_clamped_feature_does_what_a_model_with_its_row_added_does(seen, own):
     *_, params, scale, found = own
     tokens = HELD_OUT[np.linspace(0, 230 - 8, 2).astype(int)[:, None] + np.arange(8)]
-    counts = (np.arange(8) >= 1) & (tokens != 0)
+    counts = counting(tokens)
     f = encode(found, params, scale, tokens)
     i = int(seen["fired"].argmax())
     row = np.asarray(params["W_dec"])[i] * float(scale["write"])
@@ -189,6 +206,7 @@ def test_the_page_has_the_features_and_what_they_are_called(report, seen):
     page = (report / "report.html").read_text()
     assert f'data-name="{index.parent.name}"' in page and "topk k=4 width=64 seed=0" in page
     assert "NaN" not in page.partition("<script")[0]
+    assert "It reads <code>blocks.resid_post</code>, layer 0, of" in page
 
 
 def test_without_labels_no_feature_is_probed_and_the_page_says_so(report, seen):

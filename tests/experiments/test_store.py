@@ -142,13 +142,13 @@ exit_cleanly(main)
 """
 
 
-def run(directory, *words, stopped=None, devices=1):
+def run(directory, *words, stopped=None, sweep="k", devices=1):
     """A job, which a signal (number, step) stops as the metrics of a step are written."""
     begin = ["-c", STOPPED, *map(str, stopped)] if stopped else ["-m", "interp_jax.experiments.main"]
     options = [f"--config.output.directory={directory}", "--config.engine.batch=1", *words]
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
-    command = [sys.executable, *begin, "--config", CONFIG, "--sweep", "k", *options]
+    command = [sys.executable, *begin, "--config", CONFIG, "--sweep", sweep, *options]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
@@ -228,6 +228,25 @@ def test_a_job_on_a_store_ends_as_one_that_harvests_also_if_it_is_killed_and_int
     assert max(checkpoints(tmp_path / "cut").steps()) == 26, "an interrupt saves the span that it fell into"
     assert run(tmp_path / "cut", *words).returncode == 0
     assert results(tmp_path / "cut") == results(tmp_path / "reads")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sweep", ["revived", "controlled"])
+def test_what_is_kept_besides_parameters_is_kept_when_a_job_is_killed(tmp_path, store, sweep):
+    """Counters of dead features, thresholds, the control's factor: the same bytes, whether rows are harvested or read."""
+    whole = run(tmp_path / "whole", sweep=sweep)
+    assert whole.returncode == 0, whole.stderr
+    (file,) = (tmp_path / "whole").glob("chunks/*/metrics.jsonl")
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    moved = {"revived": ("dead", 0.0), "controlled": ("l0", 4.0)}[sweep]
+    assert max(np.max(line[moved[0]]) for line in lines) > moved[1], "dead features, or fewer than were active"
+    for feed, words in (("harvests", []), ("reads", [f"--config.store={store}"])):
+        stops = [*words, "--config.engine.checkpoint_seconds=0"]
+        killed = run(tmp_path / feed, *stops, stopped=(signal.SIGKILL, 10), sweep=sweep)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert max(checkpoints(tmp_path / feed).steps()) == 9
+        assert run(tmp_path / feed, *words, sweep=sweep).returncode == 0
+        assert results(tmp_path / feed) == results(tmp_path / "whole"), feed
 
 
 # --- what is wrong is named

@@ -137,6 +137,10 @@ class Config:
             raise InputError(f"later = {self.later}: must be at least 0")
         if self.objective == "local":
             return
+        if self.harvest.largest:
+            raise InputError(
+                "harvest.largest: end_to_end takes whole windows, of which no row is left out by its length; leave it at 0"
+            )
         if len(self.places) > 1 or self.sites[0] not in THROUGH or self.writes or self.dictionary.pieces > 1:
             raise InputError(f"objective = 'end_to_end': the model goes on from one place, {' or '.join(THROUGH)}")
 

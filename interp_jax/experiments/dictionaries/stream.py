@@ -7,16 +7,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32
 
+from interp_jax.activations.harvest import counting
 from interp_jax.activations.normaliser import Normaliser, normalised, restored
 from interp_jax.dictionaries.end_to_end import Rest, error_through, rest_of
 from interp_jax.dictionaries.judged import Batch
-from interp_jax.errors import InputError
 from interp_jax.experiments.dictionaries.config import Config
 from interp_jax.experiments.dictionaries.subject import (
     MEASURED,
     Both,
     Configs,
     Shared,
+    check_finite,
     gathered,
     in_order,
     rows,
@@ -80,9 +81,7 @@ def whole_windows(config: Config, cfgs: Configs, shared: Shared, first: Int32[Ar
     tokens = windows_behind(text, config.stream_seed, b, config.stream_steps * each, length)
     tokens = tokens.reshape(config.stream_steps, each, length)
     x = jax.lax.map(lambda some: in_order(config, cfgs, shared, some)["read"][0], tokens)
-    counts = jnp.broadcast_to(jnp.arange(length) >= skip, tokens.shape)
-    if config.harvest.excluded:
-        counts &= ~jnp.isin(tokens, jnp.asarray(config.harvest.excluded, jnp.int32))
+    counts = counting(config.harvest, tokens, x.reshape(-1, x.shape[-1])).reshape(tokens.shape)
     normal = {name: here(by, 0) for name, by in shared.normal.items()}
     read = normalised(x[:, :, skip:].reshape(config.stream_steps, -1, x.shape[-1]), normal["read"])[None]
     return Stream(first, read, read, Through(x, counts, shared.models[0], normal["write"]))
@@ -123,25 +122,5 @@ def _logits(cfg: TransformerConfig, params: Params, x: Array) -> Array:
 
 
 def refuse(config: Config, stream: Stream) -> None:
-    """Raise `InputError` for activations that are not finite, naming the place, the step and the example.
-
-    An infinite activation of a model makes every later one of its window infinite too; the first is named.
-    """
-    for which, name in enumerate(("read", "write")):
-        where = int(first_not_finite(getattr(stream, name)))
-        if where >= 0:
-            _, T, B, D = getattr(stream, name).shape
-            step, example, dimension = where // (B * D) % T, where // D % B, where % D
-            place = config.places[where // (T * B * D)]
-            site, layer = place[which], place[2]
-            raise InputError(
-                f"activations of {site}, layer {layer}, of {config.model.path or 'the model'} are not finite: step "
-                f"{int(stream.first) + step}, example {example}, dimension {dimension}; nothing was trained on them"
-            )
-
-
-@jax.jit
-def first_not_finite(x: Float[Array, "..."]) -> Int32[Array, ""]:
-    """The flat index of the first element that is not finite; -1 where all are."""
-    bad = ~jnp.isfinite(x).reshape(-1)
-    return jnp.where(bad.any(), bad.argmax(), -1).astype(jnp.int32)
+    """Raise `InputError` for activations that are not finite, naming the place, the step and the example."""
+    check_finite(config, {"read": stream.read, "write": stream.write}, int(stream.first))

@@ -1,8 +1,8 @@
 """Look at every feature of a dictionary. Nothing is trained: what a run computes is its observation, in one pass over text.
 
 The text goes by in blocks of windows; what is kept of it is of fixed size, whatever its length. Tokens whose activations the
-dictionary was not trained on (the first of a window, ends of text) count for nothing. With E strongest examples, Q quantiles,
-S tokens around each, N neighbours and T tokens, of one dictionary:
+dictionary was not trained on (the first of a window, ends of text, activations that are too long) count for nothing. With E
+strongest examples, Q quantiles, S tokens around each, N neighbours and T tokens, of one dictionary:
 
     n                                        tokens that count
     fired, histogram [F], [F K]              see `measures/activity.py`
@@ -26,7 +26,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from interp_jax import randomness, taps
-from interp_jax.activations.harvest import Harvest
+from interp_jax.activations.harvest import Harvest, counting, rows_of
+from interp_jax.activations.harvest import Place as Harvested
 from interp_jax.activations.normaliser import Normaliser, normalised, times
 from interp_jax.data.probing.variables import NONE
 from interp_jax.data.text import spread_windows
@@ -83,6 +84,7 @@ class Place(NamedTuple):
     sites: tuple[str, str]
     layer: int
     harvest: Harvest
+    first: Harvested  # the first of all places that were harvested: by its rows' lengths tokens counted
 
 
 class Passed(NamedTuple):
@@ -113,7 +115,8 @@ def experiment(config: Config) -> Experiment:
     (cfg, *_), subject = trained_runs.subject(trained)
     check(config, own, cfg)
     ((read, written, layer),) = trained.read
-    place = Place(cfg, own, (read, written), layer % cfg.n_layers, trained.harvest)
+    first = trained_runs.places(trained, cfg)["read 0"]
+    place = Place(cfg, own, (read, written), layer % cfg.n_layers, trained.harvest, first)
     text = source.text_of(trained)
     tokens, before = text.tokens, len(text.prefix)
     at = windows_of(config, len(tokens), cfg.n_context - before)
@@ -179,18 +182,16 @@ def encoded(
     read, write = place.sites
     normed = place.cfg.norm != "none" and place.cfg.head == "linear"
     sites = {read: (place.layer,), write: (place.layer,)} | ({SCALE: ...} if normed else {})
-    _, acts = taps.record(trained_runs.model_of(place.cfg, shared.params), sites)(tokens)
-    x = normalised(acts[read][0].reshape(tokens.size, -1), shared.normal["read"])
-    f = dictionary.encode(shared.features, x, place.own).reshape(*tokens.shape, -1)
-    counts = counting(tokens, place.harvest)
+    model = trained_runs.model_of(place.cfg, shared.params)
+    _, acts = taps.record(model, sites)(tokens)
+    x = acts[read][0].reshape(tokens.size, -1)
+    f = dictionary.encode(shared.features, normalised(x, shared.normal["read"]), place.own).reshape(*tokens.shape, -1)
+    first = x
+    if place.harvest.largest and place.first != (read, place.layer):
+        first = rows_of(model, tokens, [place.first])[0].reshape(tokens.size, -1)
+    counts = counting(place.harvest, tokens, first).reshape(tokens.shape)  # as they did in training
     inverse = 1 / acts[SCALE].reshape(tokens.shape) if normed else jnp.ones(tokens.shape)
     return jnp.where(counts[..., None], f, 0.0), counts, inverse, acts[write][0]
-
-
-def counting(tokens: Int[Array, "W P"], harvest: Harvest) -> Bool[Array, "W P"]:
-    """Which tokens count, as they did in training."""
-    counts = jnp.broadcast_to(jnp.arange(tokens.shape[1]) >= harvest.skip_first, tokens.shape)
-    return counts & ~jnp.isin(tokens, jnp.asarray(harvest.excluded, jnp.int32)) if harvest.excluded else counts
 
 
 def passing(seed: Array, config: Config, shared: Shared, place: Place, near: Int[Array, "F N"]) -> Passed:
