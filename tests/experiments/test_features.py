@@ -115,7 +115,7 @@ def own(trained):
     found = find(Source(path=str(trained), member="topk k=4 width=64"))
     windows = HELD_OUT[np.linspace(0, 230 - 12, 16).astype(int)[:, None] + np.arange(12)]
     params, scale = load(found), scales(trained)
-    counts = np.concatenate([counting(windows[b : b + 4]) for b in range(0, 16, 4)])
+    counts = counting_in_blocks(windows, 4)
     assert 0.6 < counts.mean() < 0.8
     return windows, counts, encode(found, params, scale, windows) * counts[..., None], params, scale, found
 
@@ -139,6 +139,11 @@ def counting(windows):
     counts = (np.arange(windows.shape[1]) >= 1) & (windows != 0)
     lengths = np.linalg.norm(np.asarray(stream(windows, 1), np.float64), axis=-1)
     return counts & (lengths <= 1.1 * np.median(lengths[counts]))
+
+
+def counting_in_blocks(windows, at_once):
+    """The same of so many windows at once."""
+    return np.concatenate([counting(windows[b : b + at_once]) for b in range(0, len(windows), at_once)])
 
 
 def encode(found, params, scale, windows):
@@ -204,7 +209,7 @@ def test_the_page_has_the_features_and_what_they_are_called(report, seen):
     np.testing.assert_allclose(kl[seen["clamped.feature"][fired]], seen["clamped.kl"][fired], rtol=1e-6)
     assert next(iter(told["lists"])) == "makes likely" and set(told["names"]) <= set(NAMES)
     page = (report / "report.html").read_text()
-    assert f'data-name="{index.parent.name}"' in page and "topk k=4 width=64 seed=0" in page
+    assert f'data-name="{index.parent.name}"' in page and "topk k=4 width=64 layer=0 seed=0" in page
     assert "NaN" not in page.partition("<script")[0]
     assert "It reads <code>blocks.resid_post</code>, layer 0, of" in page
 
@@ -239,7 +244,7 @@ def test_features_are_probed_for_what_python_says_of_source_code(trained, tmp_pa
     scale = scales(trained)
     n = len(tokens) // 12 // 5 * 5
     at = np.linspace(0, len(tokens) - 12, n).astype(int)[:, None] + np.arange(12)
-    f, counts = encode(found, load(found), scale, tokens[at]), (np.arange(12) >= 1) & (tokens[at] != 0)
+    f, counts = encode(found, load(found), scale, tokens[at]), counting_in_blocks(tokens[at], 5)
     depth = np.tile(np.append(label_tokens(document).labels["bracket depth"], -1), 4)[at]
     concept = names().index("bracket depth 2+")
     there, without = (depth == 2) & counts, np.isin(depth, (0, 1)) & counts
@@ -301,7 +306,7 @@ def test_the_report_of_a_population_says_how_features_lie(trained, monkeypatch):
 
 def test_what_is_no_dictionary_is_named(trained, tmp_path):
     for member, message in (
-        ("", r"dictionary.member = '' is 2 of its 2 dictionaries: give .* hash of 'topk k=4 width=64 seed=0' \(\w{6}\)"),
+        ("", r"dictionary.member = '' is 2 of its 2 dictionaries: give .* of 'topk k=4 width=64 layer=0 seed=0' \(\w{6}\)"),
         ("topk k=5", "dictionary.member = 'topk k=5' is none of its 2 dictionaries"),
         ("topk", "dictionary.member = 'topk' is 2 of its 2 dictionaries"),
     ):  # fmt: skip

@@ -44,7 +44,7 @@ class Config:
       other: another one that reads the same tokens, whose activations are read beside the first's: a crosscoder of two models.
       data: the text of published weights; a model that was grown here is read on the one that it was grown on.
       context: tokens of a window; 0 is the model's, of published weights at most 256.
-      harvest: how activations are harvested.
+      harvest: how activations are harvested; of several places `largest` is by the lengths of the first.
       normalise: how activations are normalised.
       dictionary: the dictionary; `d_in` is the site's width, of all layers and models together, and `d_out` that of `writes`.
       optimizer: of training.

@@ -12,12 +12,12 @@ from interp_jax.activations.normaliser import Normaliser, normalised, restored
 from interp_jax.dictionaries.end_to_end import Rest, error_through, rest_of
 from interp_jax.dictionaries.judged import Batch
 from interp_jax.experiments.dictionaries.config import Config
+from interp_jax.experiments.dictionaries.finite import check_finite
 from interp_jax.experiments.dictionaries.subject import (
     MEASURED,
     Both,
     Configs,
     Shared,
-    check_finite,
     gathered,
     in_order,
     rows,
