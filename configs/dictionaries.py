@@ -1,8 +1,11 @@
-"""Populations of dictionaries on a model that was grown here: sparsity against fidelity, of every kind.
+"""Populations of dictionaries on a model, grown here or published: sparsity against fidelity, of every kind.
 
 ./launch/local --config configs/grow.py:mlp
 ./launch/local --config configs/dictionaries.py --config.model.path=runs/grow-mlp
 ./launch/local --config configs/dictionaries.py:tiny --config.model.path=runs/grow-tiny       to see that it works
+    … --config.layers="(0, 1)" --sweep places      one of each, on one harvest; with `--sweep default` all of each
+    … --sweep default --sweep seeds    whether another seed finds the same features
+    … --config.model.path=gpt2 --config.data.path=texts.jsonl --config.dictionary.d_in=768      published weights, on a text
 
 Expect: more features explain more; JumpReLU, TopK and BatchTopK on one frontier, L1 below it; the loss recovered is above the
 variance explained.
@@ -43,6 +46,18 @@ def sweep_default() -> Iterator[Overrides]:
                 "dictionary.sparsity": 0.05,
                 **(JUMPRELU if kind == "jumprelu" else {}),
             }
+
+
+def sweep_places(config: ml_collections.ConfigDict) -> Iterator[Overrides]:
+    """Every one of `config.sites` in every one of `config.layers`, harvested in one pass."""
+    for place in range(len(config.sites) * len(config.layers)):
+        yield {"place": place}
+
+
+def sweep_seeds() -> Iterator[Overrides]:
+    """Three seeds, with which the report says whether another one finds the same features."""
+    for seed in range(3):
+        yield {"seed": seed}
 
 
 def sweep_tiny() -> Iterator[Overrides]:

@@ -1,4 +1,4 @@
-"""Activations of a model that was grown here, harvested once and kept on disk, to train dictionaries on.
+"""Activations of a model, grown here or published, harvested once and kept on disk, to train dictionaries on.
 
 ./launch/local --config configs/grow.py:mlp
 ./launch/local --config configs/store.py --config.model.path=runs/grow-mlp --config.store=runs/activations

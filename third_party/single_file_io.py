@@ -58,10 +58,10 @@ def write_npz(file: Path, tensors: Tensors) -> None:
             staging.unlink(missing_ok=True)
 
 
-def check_names(
+def check_tensors(
     file: Path, tensors: Tensors, wanted: Mapping[str, tuple[int, ...]], allowed: Collection[str] = ()
 ) -> None:
-    """Raise `InputError` for a tensor that is missing, unknown, or of another shape."""
+    """Raise `InputError` for a tensor that is missing, unknown, of another shape, or not finite throughout."""
     for name, shape in wanted.items():
         if name not in tensors:
             raise InputError(f"{file}: no tensor {name!r}; {nearest(name, tensors)}")
@@ -70,3 +70,10 @@ def check_names(
     for name in tensors:
         if name not in wanted and name not in allowed:
             raise InputError(f"{file}: tensor {name!r} is not one that such a dictionary has: {', '.join(wanted)}")
+    for name, x in tensors.items():
+        finite = np.isfinite(x)
+        if not finite.all():
+            where = tuple(map(int, np.argwhere(~finite)[0]))
+            raise InputError(
+                f"{file}: tensor {name!r} is not finite in {(~finite).sum()} places, first at {list(where)}"
+            )

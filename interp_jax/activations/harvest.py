@@ -110,18 +110,24 @@ def stretch(
     tokens = windows(seed, b, n).reshape(-1, harvest.windows, length)
     parts = jax.lax.map(lambda some: rows_of(model, some, list(places.values())), tokens)
     rows = [x.reshape(-1, x.shape[-1]) for x in parts]
-    counts = jnp.broadcast_to(jnp.arange(length) >= harvest.skip_first, (n, length)).reshape(-1)
-    counts &= ~jnp.isin(tokens.reshape(-1), jnp.asarray(harvest.excluded, jnp.int32)) if harvest.excluded else True
-    if harvest.largest:
-        counts &= short(rows[0], counts, harvest.largest)
+    counts = counting(harvest, tokens, rows[0])
     chosen = draw(randomness.key(seed, "harvest", b), counts, T * B)
     return {name: x[chosen].reshape(T, B, -1) for name, x in zip(places, rows, strict=True)}
 
 
+def counting(harvest: Harvest, tokens: Int[Array, "... P"], rows: Float[Array, "N D"]) -> Bool[Array, " N"]:
+    """Which rows count, one of each token, in the order of the tokens: in training, and where dictionaries are measured."""
+    counts = jnp.broadcast_to(jnp.arange(tokens.shape[-1]) >= harvest.skip_first, tokens.shape).reshape(-1)
+    if harvest.excluded:
+        counts &= ~jnp.isin(tokens.reshape(-1), jnp.asarray(harvest.excluded, jnp.int32))
+    return counts & short(rows, counts, harvest.largest) if harvest.largest else counts
+
+
 def short(rows: Float[Array, "N D"], counts: Bool[Array, " N"], largest: float) -> Bool[Array, " N"]:
-    """Whether a row is no longer than so many times the median of those that count."""
+    """Whether a row is no longer than so many times the median of those that count; what is not finite stays, to be found."""
     lengths = jnp.linalg.norm(rows, axis=1)
-    return lengths <= largest * jnp.nanmedian(jnp.where(counts, lengths, jnp.nan))
+    longest = largest * jnp.nanmedian(jnp.where(counts, lengths, jnp.nan))
+    return (lengths <= longest) | ~jnp.isfinite(lengths)
 
 
 def draw(key: Key[Array, ""], counts: Bool[Array, " N"], n: int) -> Int[Array, " n"]:

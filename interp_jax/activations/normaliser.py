@@ -156,6 +156,11 @@ def side_by_side(maps: list[Normaliser]) -> Normaliser:
     return Normaliser(centre, together([by.forward for by in maps]), together([by.back for by in maps]))
 
 
+def stacked(maps: list[Normaliser]) -> Normaliser:
+    """The maps of several places of one width, one leading axis more: `vmap` takes them."""
+    return Normaliser(*(np.stack(leaves) for leaves in zip(*maps, strict=True)))
+
+
 def _matrix(a: np.ndarray) -> np.ndarray:
     return a if np.ndim(a) == 2 else np.diag(a)
 

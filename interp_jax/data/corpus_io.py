@@ -15,7 +15,7 @@ import numpy as np
 import tokenizers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from interp_jax.data.text import END_TEXT, SMALLEST_VOCABULARY, Corpus, TextConfig, is_held_out
+from interp_jax.data.text import END, END_TEXT, SMALLEST_VOCABULARY, Corpus, TextConfig, is_held_out
 from interp_jax.data.text_io import Document, read_dataset, read_documents
 from interp_jax.errors import InputError
 
@@ -40,6 +40,21 @@ def load_corpus(cfg: TextConfig, d_vocab: int) -> Corpus:
     if not (directory / "corpus.json").exists():
         _store(_tokenise(documents, cfg, d_vocab, source), directory)
     return _load(directory, source)
+
+
+def encoded_corpus(cfg: TextConfig, tokenizer: Tokenizer, end: int | None) -> Corpus:
+    """The corpus of `cfg` in the tokens of a tokenizer that there is, each document followed by `end` if that is a token.
+
+    Raises:
+      InputError: nothing to read, or no text in it.
+    """
+    cfg.check()
+    documents, source = _documents(cfg)
+    held_out = is_held_out([d.name for d in documents], cfg.held_out)
+    sides = [[d.text for d, h in zip(documents, held_out, strict=True) if h == side] for side in (False, True)]
+    train, held = (_encode(tokenizer, texts, end) for texts in sides)
+    n_bytes, n = sum(len(text.encode()) for text in sides[1]), len(held) - (0 if end is None else len(sides[1]))
+    return Corpus(train, held, tokenizer.to_str(), n_bytes / max(1, n), (len(sides[0]), len(sides[1])), source)
 
 
 def held_out_documents(cfg: TextConfig) -> list[Document]:
@@ -74,7 +89,10 @@ def pieces(tokenizer: str, tokens: np.ndarray) -> list[str]:
 def _documents(cfg: TextConfig) -> tuple[list[Document], str]:
     """All documents that hold text, and where they are from, for people."""
     source = f"data.dataset = {cfg.dataset}" if cfg.dataset else f"data.path = {cfg.path}"
-    documents = read_dataset(cfg.dataset, cfg.column, cfg.most_bytes) if cfg.dataset else read_documents(cfg.path)
+    if cfg.dataset:
+        documents = read_dataset(cfg.dataset, cfg.column, cfg.most_bytes)
+    else:
+        documents = read_documents(cfg.path, cfg.column)
     documents = [d for d in documents if d.text.strip()]
     if len(documents) < 2:
         raise InputError(f"{source}: {'the corpus is empty' if not documents else 'one line is no corpus'}")
@@ -98,7 +116,7 @@ def _tokenise(documents: list[Document], cfg: TextConfig, d_vocab: int, source: 
         raise InputError(
             f"{source}: too little text for model.d_vocab = {d_vocab}; it has pairs for {tokenizer.get_vocab_size()}"
         )
-    train, held = (_encode(tokenizer, texts) for texts in sides)
+    train, held = (_encode(tokenizer, texts, END) for texts in sides)
     n_bytes = sum(len(text.encode()) for text in sides[1])
     counts = (len(sides[0]), len(sides[1]))
     return Corpus(train, held, tokenizer.to_str(), n_bytes / max(1, len(held) - counts[1]), counts, source)
@@ -117,13 +135,13 @@ def train_tokenizer(texts: list[str], d_vocab: int) -> Tokenizer:
     return tokenizer
 
 
-def _encode(tokenizer: Tokenizer, texts: list[str]) -> np.ndarray:
+def _encode(tokenizer: Tokenizer, texts: list[str], end: int | None) -> np.ndarray:
     dtype = np.uint16 if tokenizer.get_vocab_size() <= 2**16 else np.uint32
-    end = np.zeros(1, dtype)
+    ends = np.zeros(0, dtype) if end is None else np.array([end], dtype)
     rows = []
     for i in range(0, len(texts), BATCH):
         for encoding in tokenizer.encode_batch(texts[i : i + BATCH], add_special_tokens=False):
-            rows += [np.asarray(encoding.ids, dtype), end]
+            rows += [np.asarray(encoding.ids, dtype), ends]
     return np.concatenate(rows)
 
 

@@ -27,8 +27,10 @@ class TextConfig:
     """Which text.
 
     Attributes:
-      path: "stdlib" (the source code of Python's standard library), a text file, or a directory.
-      dataset: a Hugging Face dataset, read instead of `path`; `column` holds its text, the first `most_bytes` are used.
+      path: "stdlib" (the source code of Python's standard library), a text file, a directory, or a file of JSON objects, one
+        a line (.jsonl), each a document.
+      dataset: a Hugging Face dataset, read instead of `path`; the first `most_bytes` are used.
+      column: what holds the text in a dataset, or in a line of JSON.
       held_out: share of documents that are held out.
     """
 

@@ -1,9 +1,10 @@
-"""Reading documents: Python's own standard library, any text file or directory, or a Hugging Face dataset.
+"""Reading documents: Python's own standard library, any text file or directory, lines of JSON, or a Hugging Face dataset.
 
 The standard library is there on every machine that runs this program: about 12 MB of source code, documentation in prose,
 tables and data. Its tests are left out, since some distributions do not install them.
 """
 
+import json
 import os
 import sysconfig
 from collections.abc import Iterator
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from interp_jax.data.paths_io import expanded
-from interp_jax.errors import InputError
+from interp_jax.errors import InputError, nearest
 
 STANDARD_LIBRARY = "stdlib"
+JSON_LINES = ".jsonl"
 NOT_LIBRARY = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
 
 
@@ -24,10 +26,11 @@ class Document(NamedTuple):
     text: str
 
 
-def read_documents(path: str) -> list[Document]:
+def read_documents(path: str, column: str = "text") -> list[Document]:
     """Every readable text under `path` ("stdlib", a file or a directory), in order of name.
 
-    In a directory, hidden files and files that are not text (NUL bytes, or not UTF-8) are passed over.
+    A file of JSON objects, one a line (.jsonl), has a document in each, its `column`. In a directory, hidden files and files
+    that are not text (NUL bytes, or not UTF-8) are passed over.
 
     Raises:
       InputError: the path does not exist or cannot be read, a file is not text, or a directory holds no text.
@@ -40,6 +43,8 @@ def read_documents(path: str) -> list[Document]:
         text = _read(root)
         if text is None:
             raise InputError(f"data.path = {path}: not text (it has NUL bytes or is not UTF-8)")
+        if root.suffix == JSON_LINES:
+            return json_lines(Document(root.name, text), column)
         return halves(Document(root.name, text))
     if not root.is_dir():
         raise InputError(f"data.path = {path}: no such file or directory (give a text file, a directory or 'stdlib')")
@@ -47,6 +52,30 @@ def read_documents(path: str) -> list[Document]:
     if not documents:
         raise InputError(f"data.path = {path}: the directory holds no text file")
     return documents
+
+
+def json_lines(document: Document, column: str) -> list[Document]:
+    """The document of every line.
+
+    Raises:
+      InputError: a line that is no JSON object, or has no text in that column.
+    """
+    found = []
+    for i, line in enumerate(document.text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"data.path: {document.name}, line {i}"
+        try:
+            row = json.loads(line)
+        except (json.JSONDecodeError, RecursionError):
+            raise InputError(f"{where}: not JSON") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{where}: expected a JSON object, such as {{{column!r}: …}}")
+        if not isinstance(row.get(column), str):
+            hint = nearest(column, row) if column not in row else "it is no text"
+            raise InputError(f"{where}: data.column = {column!r}: {hint}")
+        found.append(Document(f"{document.name}#{i:08d}", row[column]))
+    return found
 
 
 def halves(document: Document, parts: int = 20) -> list[Document]:

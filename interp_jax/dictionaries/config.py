@@ -4,6 +4,8 @@ Widths and k are swept too: a program is compiled for `n_features` and `most`, a
 masked.
 """
 
+from typing import Any
+
 from interp_jax.errors import InputError, nearest
 from interp_jax.parts import hyper, part
 
@@ -16,9 +18,17 @@ WITH_THRESHOLDS = ("jumprelu", "cross_layer")
 RESAMPLED = ("standard", "p_anneal", "gated", "jumprelu", "topk", "batch_topk", "matryoshka", "abs_topk")
 PENALTIES = ("step", "tanh", "target")
 AUXILIARIES = ("none", "openai", "saelens")
+REVIVED = ("topk", "batch_topk", "matryoshka", "abs_topk")  # that have an auxiliary loss
 CONTROLS = ("none", "l0")
 THRESHOLDS = ("log", "linear")
 PRODUCTS = ("auto", "sparse", "dense")
+# which kinds read an option; for others it stays at its default, or at what they do in any case
+READ_BY = {
+    "auxiliary": (REVIVED, ("openai", "none")),
+    "products": (BY_K, ("auto", "dense")),
+    "penalty": (WITH_THRESHOLDS, ("step",)),
+    "thresholds": (WITH_THRESHOLDS, ("log",)),
+}
 # of JumpReLU: a kernel about as wide as features are large, a first threshold within it, and a penalty that does not silence
 # what has not grown yet; with the published .05 and .01 thresholds hardly move on activations of this library's scale
 WIDE_KERNEL = {"bandwidth": 0.5, "first_threshold": 0.3, "first_norm": 1.0, "sparsity_warmup": 0.2}
@@ -31,35 +41,34 @@ class Dictionary:
     Attributes:
       kind: one of `KINDS`, each a file of its own.
       d_in: width of what it reads.
-      d_out: width of what it writes, for transcoders; 0 is `d_in`.
+      d_out: width of what it writes, for transcoders (`dictionary.py`); 0 is `d_in`.
       n_features: F.
       most: the largest k of the program; 0 for kinds without k.
-      pieces: what is written is so many vectors side by side, of layers or of models: a crosscoder (Lindsey et al. 2024). The
-        length of a feature's row in a penalty is then the sum of its pieces' lengths, so that pieces may be left out. Of
+      pieces: what is written is so many vectors side by side, of layers or of models: a crosscoder (`dictionary.py`). Of
         "cross_layer" the layers, of which what is read and what is written are so many vectors side by side.
-      skip: whether a linear map from what is read is added to what is written: a skip transcoder (Paulo et al. 2025).
+      skip: whether a linear map from what is read is added to what is written: a skip transcoder (`dictionary.py`).
       centred: whether the decoder's bias is taken off what is read; not where `d_out` is given.
       thresholds: of `WITH_THRESHOLDS`: what is learned: their logarithm, or themselves, kept from falling below 0.
       penalty: of `WITH_THRESHOLDS`: "step", "tanh" or "target".
       prefixes: of "matryoshka": how many of the first features reconstruct alone, rising, each a share of F.
-      auxiliary: how dead features are brought back: "none", "openai" or "saelens".
+      auxiliary: of `REVIVED`: how dead features are brought back: "none", "openai" or "saelens".
       resample_every: steps after which dead features are started anew where reconstruction is worst; 0 is never.
       control: of the other kinds, how the weight of the penalty is found: "none" as `sparsity` says, or "l0" from there on so
         that `target` features are active on average.
       products: of kinds in `BY_K`, after the encoder's: "sparse", "dense", or "auto" for what was faster.
-      feature_shards: devices over which features lie (`sharded.py`), each of which finds its own k largest first.
+      feature_shards: devices over which features lie, where dictionaries are laid over several (`sharded.py`).
       width: features in use; 0 is all F.
       k: of kinds in `BY_K`.
       sparsity: weight of the penalty of the other kinds.
-      sparsity_warmup: share of the steps over which the penalty rises from 0 (and k falls, from `most`).
+      sparsity_warmup: share of the steps, 0 to 1, over which the penalty rises from 0 (and k falls, from `most`).
       last_power: of "p_anneal": the power at the end.
-      anneal_start: of "p_anneal": share of the steps after which the power leaves 1.
+      anneal_start: of "p_anneal": share of the steps, 0 to 1, after which the power leaves 1.
       bandwidth: of `WITH_THRESHOLDS`: width of the kernel that its derivatives are estimated with.
       first_threshold: of `WITH_THRESHOLDS`.
       tanh_scale: of these with "tanh": how sharply it counts.
       target: of these with "target", and of the control of L0: mean number of active features.
       control_rate: of the control of L0: change of the logarithm of the weight in a step, where L0 is twice the target.
-      dead_after: examples without firing after which a feature counts as dead.
+      dead_after: examples without firing after which a feature counts as dead; at least 1.
       auxiliary_weight: of the auxiliary loss.
       first_norm: length of the decoder's first rows, where they are free.
     """
@@ -108,6 +117,7 @@ class Dictionary:
             value = getattr(self, name)
             if value not in known:
                 raise InputError(f"dictionary.{name}: unknown {value!r}; {nearest(value, known)}")
+        self._check_numbers()
         if self.d_in < 1 or self.d_out < 0 or self.n_features < 1:
             raise InputError("dictionary: d_in and n_features must be at least 1, d_out at least 0")
         if not 0 <= self.width <= self.n_features:
@@ -125,6 +135,14 @@ class Dictionary:
             raise InputError(
                 f"dictionary.control: {self.kind!r} is as sparse as it is told; only penalties are controlled"
             )
+        for name, (kinds, harmless) in READ_BY.items():
+            if self.kind not in kinds and (value := getattr(self, name)) not in harmless:
+                raise InputError(f"dictionary.{name} = {value!r}: {self.kind!r} has none; {', '.join(kinds)} have")
+
+    def _check_numbers(self) -> None:
+        for name in ("d_in", "d_out", "n_features", "most", "pieces", "feature_shards", "width", "k", "dead_after"):
+            if not is_whole(value := getattr(self, name)):
+                raise InputError(f"dictionary.{name} = {value!r}: must be a whole number")
         for name in (
             "bandwidth",
             "first_threshold",
@@ -136,6 +154,14 @@ class Dictionary:
         ):
             if not getattr(self, name) > 0:
                 raise InputError(f"dictionary.{name}: {getattr(self, name)} is not positive")
+        for name in ("sparsity", "auxiliary_weight"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"dictionary.{name}: {getattr(self, name)} is negative")
+        for name in ("sparsity_warmup", "anneal_start"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"dictionary.{name}: {getattr(self, name)} is no share of the steps, from 0 to 1")
+        if self.dead_after < 1:
+            raise InputError(f"dictionary.dead_after: {self.dead_after} examples; it must be at least 1")
 
     def _check_form(self) -> None:
         if self.kind == "matching_pursuit" and (self.d_out or not self.centred):
@@ -189,3 +215,8 @@ class Dictionary:
     def width_out(self) -> int:
         """Width of what it writes."""
         return self.d_out or self.d_in
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is an integer, of Python or of an array library."""
+    return hasattr(value, "__index__") and not isinstance(value, bool)

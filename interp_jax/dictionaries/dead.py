@@ -1,12 +1,14 @@
 """Bringing dead features back: they reconstruct what the others leave (Gao et al. 2024, arXiv:2406.04093, appendix A.2).
 
-    e = y - ŷ, without a gradient       ê = Σ over the k_aux dead features with the largest z of ReLU(z)_i W_dec,i
+    e = y - ŷ, without a gradient       ê = Σ a_i W_dec,i over the k_aux dead features of an example with the largest z
 
-    openai     ‖e - ê‖² / ‖e - mean e‖²                       0 where no feature is dead
-    saelens    min(1, dead / k_aux) · ‖e - ê‖²                SAELens' form: not normalised, and weaker where few are dead
+    openai     a = ReLU(z)     ‖e - ê‖² / ‖e - mean e‖²
+    saelens    a = z           min(1, dead / k_aux) · ‖e - ê‖²
 
-k_aux is half of the width. `resample` is the older way (Bricken et al. 2023): dead features start anew at examples that are
-badly reconstructed.
+k_aux is half of the width; where fewer features are dead, all of them, and the loss is 0 where none is. SAELens' form (6.x,
+`TopKTrainingSAE.calculate_topk_aux_loss`, whose coefficient is 1) takes negative z too.
+
+`resample` is the older way (Bricken et al. 2023): dead features start anew at examples that are badly reconstructed.
 """
 
 import jax
@@ -16,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Key
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.encoders import norms, pre_activations, unit_rows
 from interp_jax.dictionaries.judged import Situation, in_use, squared_error
+from interp_jax.dictionaries.over_mesh import mesh_here, of_rows
 from interp_jax.dictionaries.parameters import Params, centre
 from interp_jax.dictionaries.top_k import top_k
 
@@ -41,14 +44,23 @@ def auxiliary(
 
 
 def _auxiliary(params: Params, x: Array, error: Array, dead: Bool[Array, " F"], cfg: Dictionary) -> Array:
-    k = min(cfg.width_out // 2, cfg.n_features)
+    k = max(1, min(cfg.width_out // 2, cfg.n_features))
     z = pre_activations(x, centre(params, cfg), params["W_enc"], params["b_enc"])
-    z = jax.nn.relu(jnp.where(dead, z, 0.0))
-    least = top_k(jax.lax.stop_gradient(z), k, shards=cfg.feature_shards)[0][:, -1:]
-    left = squared_error(error, jnp.where(z >= least, z, 0.0) @ params["W_dec"])
+    activations = z if cfg.auxiliary == "saelens" else jax.nn.relu(z)
+    chosen = largest_dead(jax.lax.stop_gradient(activations), dead, k)
+    left = squared_error(error, jnp.where(chosen, activations, 0.0) @ params["W_dec"])
     if cfg.auxiliary == "saelens":
         return jnp.minimum(1.0, dead.sum() / k) * left
     return left / jnp.maximum(squared_error(error, jnp.broadcast_to(error.mean(0), error.shape)), 1e-12)
+
+
+def largest_dead(z: Float[Array, "B F"], dead: Bool[Array, " F"], k: int) -> Bool[Array, "B F"]:
+    """Each example's k dead features with the largest z; all that are dead where these are fewer."""
+    of_dead = jnp.where(dead, z, -jnp.inf)
+    if mesh_here():
+        return of_rows(of_dead, k, k) & dead
+    values, columns = top_k(of_dead, k)
+    return jnp.zeros(z.shape, bool).at[jnp.arange(len(z))[:, None], columns].set(values > -jnp.inf)
 
 
 def resample(

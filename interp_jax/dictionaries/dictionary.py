@@ -1,8 +1,22 @@
 """Dictionaries of any kind by one set of functions; `cfg.kind` says which file of `kinds/` they are from.
 
-params = init(key, cfg);   f = encode(params, x, cfg);   x̂ = decode(params, f, cfg);   loss(params, batch, cfg, situation)
+    params = init(key, cfg);   f = encode(params, x, cfg);   x̂ = decode(params, f, cfg);   loss(params, batch, cfg, situation)
 
-A skip transcoder of any kind is that kind, asked for what the linear map leaves: y - x W_skipᵀ. The map begins at 0.
+What is read and what is said need not be the same activation, nor one activation. So every kind (f, and its penalty Ω, are the
+kind's own) is also
+
+    a transcoder        f of x W_encᵀ + b_enc              ŷ = f W_dec + b_dec                    loss = ‖y - ŷ‖² + λ Ω
+                        x what an MLP reads, y what it writes: `d_out` is y's width, and the decoder's bias is not taken off
+                        what is read (Dunefsky, Chlenski and Nanda 2024, arXiv:2406.11944)
+    a skip transcoder   ŷ = f W_dec + b_dec + x W_skipᵀ: `skip`. The map, which begins at 0, has what is linear in the MLP: the
+                        kind is asked for y - x W_skipᵀ (Paulo, Shabalin and Belrose 2025, arXiv:2501.18823)
+    a crosscoder        f of Σ_p x_p W_enc,pᵀ + b_enc      x̂_p = f W_dec,p + b_dec,p              loss = Σ_p ‖x_p - x̂_p‖² + λ Ω
+                        one set of features for `pieces` activations, of layers or of two models, side by side in x and x̂. In
+                        Ω a row counts as Σ_p ‖W_dec,p,i‖: a feature gains from leaving pieces out, so that what is of one
+                        layer or model alone is found (Lindsey et al. 2024, "Sparse crosscoders for cross-layer features and
+                        model diffing")
+
+What reads each layer and writes to it and all later ones is a kind of its own, `kinds/cross_layer.py`.
 """
 
 from types import ModuleType

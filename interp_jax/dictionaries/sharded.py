@@ -5,14 +5,17 @@
 
 A step is the one that a population takes, compiled for arrays that lie so: the encoder needs no communication, what is
 said is summed over "feature", gradients over "data". Per step that is B·D numbers over "feature" and 2·F·D/n of gradients over
-"data", n the shards of features. With `cfg.feature_shards` the k largest are found shard by shard, then among these.
-Products are dense: `sparse` ones would fetch rows from other devices.
+"data", n the shards of features. Which features are active is found where they lie (`over_mesh.py`): of each example k values
+are sent by each shard of features, k_aux of them for the auxiliary loss where features are dead, and one count of BatchTopK.
+Prefixes of Matryoshka that end within a shard are sent to be multiplied. Products are dense: `sparse` ones would fetch rows
+from other devices.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -70,8 +73,8 @@ def shardings(state: RunState, cfg: Dictionary, mesh: Mesh) -> RunState:
 
 
 def placed(state: RunState, cfg: Dictionary, mesh: Mesh) -> RunState:
-    """A run's state laid out over the mesh."""
-    return jax.device_put(state, shardings(state, cfg, mesh))
+    """A run's state laid out over the mesh: copies, since `sharded_advance` takes their memory, and tied rows are one array."""
+    return jax.device_put(jax.tree.map(jnp.copy, state), shardings(state, cfg, mesh), may_alias=False)
 
 
 def sharded_advance(run: Run, state: RunState, cfg: Dictionary, mesh: Mesh) -> Any:
@@ -81,10 +84,16 @@ def sharded_advance(run: Run, state: RunState, cfg: Dictionary, mesh: Mesh) -> A
       A jitted (state, hypers, span, shared) -> (state, metrics) that takes the memory of `state`.
     """
     where = shardings(state, cfg, mesh)
+    return jax.jit(on_mesh(run, mesh).advance, out_shardings=(where, NamedSharding(mesh, P())), donate_argnums=0)
+
+
+def on_mesh(run: Run, mesh: Mesh) -> Run:
+    """The run, examples of its shared data, along axis -2, over "data"."""
 
     def advance(state: RunState, hypers: Any, span: Any, shared: Any) -> Any:
         along = lambda x: P(*(None,) * (x.ndim - 2), "data") if np.ndim(x) >= 2 else P()
         shared = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, NamedSharding(mesh, along(x))), shared)
-        return run.advance(state, hypers, span, shared)
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # by which the kinds know: `over_mesh.mesh_here`
+            return run.advance(state, hypers, span, shared)
 
-    return jax.jit(advance, out_shardings=(where, NamedSharding(mesh, P())), donate_argnums=0)
+    return Run(run.init, advance)

@@ -7,7 +7,7 @@
 largest lies in one of the k blocks with the largest maxima (of equal ones those with the lowest index: at most k - m blocks
 exceed the threshold if m of the k equal it, and the m first equals lie within the m first blocks that equal it), so k blocks
 are what has to be looked at. In a whole batch the threshold is found by bisection of the floats' bits, first over the maxima
-of blocks, then over the entries of the blocks above it.
+of blocks, then over the entries of the blocks above it. Of entries that lie on several devices: `over_mesh.py`.
 
 On a CPU both levels are a tournament: k rounds, each of which takes the largest of all blocks' maxima, strikes it out, and
 finds that block's next. Milliseconds on two cores, B = 1,024:
@@ -19,6 +19,7 @@ finds that block's next. Milliseconds on two cores, B = 1,024:
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -40,16 +41,11 @@ class Largest(NamedTuple):
     column: Int[Array, " N"]
 
 
-def top_k(
-    z: Float[Array, "B F"], k: int, block: int | None = None, shards: int = 1
-) -> tuple[Float[Array, "B K"], Int[Array, "B K"]]:
+def top_k(z: Float[Array, "B F"], k: int, block: int | None = None) -> tuple[Float[Array, "B K"], Int[Array, "B K"]]:
     """The k largest entries of each row in falling order, and their columns. NaN is infinite, and is returned so on a CPU.
 
-    `block` is the number of entries looked at together, 1 for all by themselves; by default what was fastest for k/F. Of each
-    of `shards` of the columns the largest are found first, so that columns which lie on several devices are not sent around.
+    `block` is the number of entries looked at together, 1 for all by themselves; by default what was fastest for k/F.
     """
-    if shards > 1:
-        return _of_shards(z, k, shards)
     find = tournament if jax.default_backend() == "cpu" else lax.top_k
     block = fastest_block(k, z.shape[1]) if block is None else block
     if block == 1:
@@ -60,15 +56,6 @@ def top_k(
     candidates = jnp.take_along_axis(blocks, chosen[:, :, None], 1).reshape(len(z), k * block)
     values, place = find(candidates, k)
     return values, jnp.take_along_axis(chosen, place // block, 1) * block + place % block
-
-
-def _of_shards(z: Array, k: int, shards: int) -> tuple[Array, Array]:
-    """The k largest among the k largest of each shard; shards are in order, so of equal ones the first stays the first."""
-    length = z.shape[1] // shards
-    own, place = lax.top_k(z.reshape(len(z), shards, length), min(k, length))
-    columns = place + length * jnp.arange(shards, dtype=place.dtype)[:, None]
-    values, chosen = lax.top_k(own.reshape(len(z), -1), k)
-    return values, jnp.take_along_axis(columns.reshape(len(z), -1), chosen, 1)
 
 
 def fastest_block(k: int, n_columns: int) -> int:
@@ -138,17 +125,19 @@ def running_count(there: Bool[Array, " M"]) -> Int[Array, " M"]:
     return (within + before[:, :, None]).ravel()[: len(there)]
 
 
-def ordered_bits(x: Float[Array, " M"]) -> Integer[Array, " M"]:
+def ordered_bits(x: Float[Array, "*shape"]) -> Integer[Array, "*shape"]:
     """Words of 32 bits in the order of the floats (IEEE 754): the sign flipped, and of negative numbers all bits."""
     bits = lax.bitcast_convert_type(x.astype(jnp.float32) + 0.0, jnp.uint32)  # -0 becomes 0
     return jnp.where(bits >> 31 == 1, ~bits, bits | SIGN)
 
 
-def nth_largest(order: Integer[Array, " M"], n: Integer[Array, ""]) -> Integer[Array, ""]:
-    """The largest word that at least n of them reach: its bits one by one, from the first."""
+def nth_largest(
+    order: Integer[Array, "*shape"], n: Integer[Array, ""], total: Callable[[Array], Array] = lambda count: count
+) -> Integer[Array, ""]:
+    """The largest word that at least n of them reach: its bits one by one, from the first; `total` sums over devices."""
 
     def decide(i: Array, found: Array) -> Array:
         tried = found | (np.uint32(1) << (31 - i).astype(jnp.uint32))
-        return jnp.where((order >= tried).sum() >= n, tried, found)
+        return jnp.where(total((order >= tried).sum()) >= n, tried, found)
 
     return lax.fori_loop(0, 32, decide, jnp.uint32(0))

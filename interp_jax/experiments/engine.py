@@ -19,7 +19,8 @@ from interp_jax.errors import InputError
 from interp_jax.experiments.ahead import Ahead
 from interp_jax.experiments.config import Engine
 from interp_jax.experiments.experiment import Experiment
-from interp_jax.train.population import pad_members, place, population, run_mesh
+from interp_jax.experiments.layout import ALL, FIRST, NONE, Layout
+from interp_jax.train.population import run_mesh
 from interp_jax.train.run import Span
 
 PROBE_STEPS = 10
@@ -45,6 +46,7 @@ class Programs(NamedTuple):
     """The compiled programs of a chunk. Members are a pair (state, hypers), both with a leading R axis.
 
     Attributes:
+      layout: where members lie.
       init: hypers -> members.
       advance: (members, (Span, shared)) -> (members, metrics, diverged_at); takes the memory of `members`.
       observe: (members, shared) -> {name: array}.
@@ -53,6 +55,7 @@ class Programs(NamedTuple):
       compile_seconds: spent on `advance`, all candidates of the probe included.
     """
 
+    layout: Layout
     init: Any
     advance: Any
     observe: Any
@@ -61,14 +64,16 @@ class Programs(NamedTuple):
     compile_seconds: float
 
 
-def build_programs(experiment: Experiment, hypers: Any, batch: int, read: Read) -> Programs:
-    """Compile a chunk's programs for `hypers` (placed, R a multiple of the devices); batch 0 is chosen by a probe."""
-    devices = chunk_devices(hypers)
-    init = population(lambda hypers, _: (experiment.run.init(hypers.seed, hypers), hypers), batch or 1, devices)
+def build_programs(experiment: Experiment, layout: Layout, hypers: Any, batch: int, read: Read) -> Programs:
+    """Compile a chunk's programs for `hypers` (placed by its layout); batch 0 is chosen by a probe."""
+    begin = lambda hypers, _: (experiment.run.init(hypers.seed, hypers), hypers)
+    init = layout.lift(begin, batch or 1, ALL)
     with explain_memory(batch, hypers):
         members, data = init(hypers, ()), read(0)
         started = time.monotonic()
-        compiled = {b: compile_advance(experiment, members, data, b) for b in candidates(members, batch)}
+        compiled = {
+            b: compile_advance(experiment, layout, members, data, b) for b in candidates(layout, members, batch)
+        }
         seconds = time.monotonic() - started
         steps = min(PROBE_STEPS, experiment.stream_steps or PROBE_STEPS)
         chosen = (
@@ -76,8 +81,8 @@ def build_programs(experiment: Experiment, hypers: Any, batch: int, read: Read) 
             if len(compiled) > 1
             else next(iter(compiled))
         )
-    observe = population(lambda member, shared: experiment.observe(*member, shared), chosen, devices)
-    return Programs(init, compiled[chosen], observe, read, chosen, seconds)
+    observe = layout.lift(lambda member, shared: experiment.observe(*member, shared), chosen, NONE)
+    return Programs(layout, init, compiled[chosen], observe, read, chosen, seconds)
 
 
 @contextlib.contextmanager
@@ -102,7 +107,7 @@ def reader(experiment: Experiment, devices: list[jax.Device]) -> Iterator[Read]:
         yield lambda first: stretch(first // length * length)
 
 
-def compile_advance(experiment: Experiment, members: Any, data: Any, batch: int) -> Any:
+def compile_advance(experiment: Experiment, layout: Layout, members: Any, data: Any, batch: int) -> Any:
     """The compiled `advance` of a population."""
 
     def advance(member: Any, shared: Any) -> Any:
@@ -110,7 +115,7 @@ def compile_advance(experiment: Experiment, members: Any, data: Any, batch: int)
         state, metrics = experiment.run.advance(state, hypers, span, data)
         return (state, hypers), metrics, state.diverged_at
 
-    lifted = population(advance, batch, chunk_devices(members), donate=True)
+    lifted = layout.lift(advance, batch, FIRST, True)
     return lifted.lower(members, (span(0, 0), data)).compile()
 
 
@@ -119,9 +124,9 @@ def span(first: int, stop: int) -> Span:
     return Span(np.int32(first), np.int32(stop))
 
 
-def candidates(members: Any, batch: int) -> list[int]:
+def candidates(layout: Layout, members: Any, batch: int) -> list[int]:
     """The batches worth timing: on a CPU one by one against a cache-sized batch; on an accelerator all at once."""
-    per_device = population_size(members) // len(chunk_devices(members))
+    per_device = layout.each or population_size(members) // len(layout.devices)
     if batch:
         return [min(batch, per_device)]
     if jax.devices()[0].platform != "cpu":
@@ -142,17 +147,6 @@ def probe(compiled: Any, members: Any, data: Any, steps: int) -> float:
 def population_size(members: Any) -> int:
     """R, the length of the leading axis."""
     return jax.tree.leaves(members)[0].shape[0]
-
-
-def chunk_devices(members: Any) -> list[jax.Device]:
-    """The devices that the members lie on, in order."""
-    return list(jax.tree.leaves(members)[0].sharding.mesh.devices.flat)
-
-
-def spread(members: Any) -> Any:
-    """`members` padded to the devices and laid out over them; no more devices than members."""
-    devices = jax.local_devices()[: population_size(members)]
-    return place(pad_members(members, len(devices)), devices)
 
 
 @contextlib.contextmanager

@@ -34,6 +34,7 @@ class Experiment(NamedTuple):
       complain: `(step, metrics [R]) -> str`, on the host, of each line of metrics: what to warn of at once, "" mostly.
       load: `first -> arrays`, on the host: what a stream is made of that lies on disk, a function of the step alone. `stream`
         is then handed it as `(shared, first, arrays)`. It is called in a thread, some stretches ahead.
+      lay: of one member that is larger than a device: its state's shapes -> how each leaf lies on a mesh of all devices.
       log_every: steps between lines of metrics.jsonl; 0 makes a hundred lines.
       analyse: `(state, hypers, shared) -> {name: array}` of one member, on the host and after `observe`, whose names it may not
         repeat: for what is itself a population of runs, such as a grid of patches. Kept beside what was observed.
@@ -48,6 +49,7 @@ class Experiment(NamedTuple):
     refuse: Callable[[Any], None] | None = None
     complain: Callable[[int, dict[str, np.ndarray]], str] | None = None
     load: Callable[[int], Any] | None = None
+    lay: Callable[[RunState], Any] | None = None
     log_every: int = 0
     analyse: Callable[[RunState, Hypers, Any], dict[str, np.ndarray]] | None = None
 

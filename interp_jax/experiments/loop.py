@@ -26,14 +26,13 @@ from interp_jax.experiments.config import Engine
 from interp_jax.experiments.engine import (
     Programs,
     build_programs,
-    chunk_devices,
     explain_memory,
     reader,
     span,
-    spread,
 )
 from interp_jax.experiments.exit import asked_to_stop, patient, stop_if_asked
 from interp_jax.experiments.experiment import Experiment
+from interp_jax.experiments.layout import layout_of
 from interp_jax.results.checkpoints import CheckpointStore
 from interp_jax.results.metrics import MetricLog, tensorboard_logs
 from interp_jax.results.run_directory import ChunkDirectory, read_json
@@ -82,9 +81,9 @@ def run_chunk(job: Job) -> Outcome:
     if job.experiment.complain is not None:
         logs.append(Complaints(job.experiment.complain))
     shared = digest_of_shared(job)
-    hypers = spread(job.hypers)
-    with reader(job.experiment, chunk_devices(hypers)) as read:
-        programs = build_programs(job.experiment, hypers, fixed_batch(job), read)
+    layout = layout_of(job.experiment, job.hypers)
+    with reader(job.experiment, layout.devices) as read:
+        programs = build_programs(job.experiment, layout, layout.hypers(job.hypers), fixed_batch(job), read)
         write_json(job.directory.description, {"members": job.members, "batch": programs.batch, "shared": shared})
         first, members = start(job, store, programs)
         for log in logs:
@@ -130,12 +129,12 @@ def fixed_batch(job: Job) -> int:
 
 def start(job: Job, store: CheckpointStore, programs: Programs) -> tuple[int, Any]:
     """The step to go on from and the members there: the newest good checkpoint, or step 0."""
-    members = programs.init(spread(job.hypers), ())
+    members = programs.init(programs.layout.hypers(job.hypers), ())
     n = len(job.members)
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype), members[0])
     restored = store.restore(like)
     if restored is not None:
-        return restored.step, (spread(restored.tree), members[1])
+        return restored.step, (programs.layout.states(restored.tree), members[1])
     if 0 in job.experiment.observe_at:
         keep(job, store, programs, members, 0)
     return 0, members

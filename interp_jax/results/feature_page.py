@@ -49,6 +49,13 @@ class Named(NamedTuple):
     values: Float[np.ndarray, "F T"]
 
 
+class Concepts(NamedTuple):
+    """What features tell: concepts by name, and of every feature the best ones with their scores, best first; -1 is none."""
+
+    names: Sequence[str]
+    best: Named
+
+
 class Features(NamedTuple):
     """All that is shown of the features of one dictionary.
 
@@ -62,6 +69,7 @@ class Features(NamedTuple):
       bounds: sizes between which each of these stands for an equal share.
       tokens: lists of tokens with a number each, by title; two with the same beginning stand side by side.
       neighbours: nearest features with the cosine, the first lists; `overlap` is theirs.
+      concepts: what they tell, where that was asked.
     """
 
     names: Sequence[str]
@@ -75,6 +83,7 @@ class Features(NamedTuple):
     tokens: Mapping[str, Named]
     neighbours: Named
     overlap: Float[np.ndarray, "F N"]
+    concepts: Concepts | None = None
 
 
 def explorer(name: str, features: Features, caption: str) -> tuple[Insert, dict[str, str]]:
@@ -99,6 +108,10 @@ def explorer(name: str, features: Features, caption: str) -> tuple[Insert, dict[
         "firesOn": packed(number[fires_on(features.strongest)], "i4"),
         "lists": {title: packed(number[of.ids[:, :IN_TABLE]], "i4") for title, of in features.tokens.items()},
     }
+    if features.concepts is not None:
+        best = {"ids": packed(features.concepts.best.ids[:, 0], "i4")}
+        best["values"] = packed(features.concepts.best.values[:, 0], "f4")
+        index["concepts"] = {"names": list(features.concepts.names), **best}
     files = {f"features/{name}/index.js": handed(name, "index", index)}
     for k in range(-(-len(features.histogram) // FEATURES_PER_FILE)):
         files[f"features/{name}/{k}.js"] = handed(name, str(k), portion(features, k, number))
@@ -130,6 +143,9 @@ def portion(features: Features, k: int, number: Int[np.ndarray, " V"]) -> dict[s
         "values": packed(near.values[part], "f4"),
         "overlap": packed(features.overlap[part], "f4"),
     }
+    if features.concepts is not None:
+        best = features.concepts.best
+        found["concepts"] = {"ids": packed(best.ids[part], "i4"), "values": packed(best.values[part], "f4")}
     return found
 
 

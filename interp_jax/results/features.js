@@ -2,6 +2,7 @@
 // from script files beside the page, which call `features.receive`; all text goes into the page as text nodes.
 const features = (() => {
   const ROW = 28, SPARE = 8, KEPT = 24; // pixels of a row; rows beyond those in sight; files that are kept
+  const TELLS = "tells"; // the column of concepts
   const BLANKS = { " ": "·", "\t": "→", "\n": "↵", "\r": "␍" };
   const KINDS = { f4: Float32Array, i2: Int16Array, i4: Int32Array, u1: Uint8Array };
   const explorers = new Map();
@@ -83,20 +84,22 @@ const features = (() => {
     }
 
     begin() {
-      const { columns, flags, lists, firesOn } = this.index;
+      const { columns, flags, lists, firesOn, concepts } = this.index;
       this.n = firesOn.shape[0];
       this.titles = Object.keys(columns);
       const likely = Object.entries(lists)[0];
       this.words = [["fires on", firesOn], ...(likely ? [likely] : [])];
+      this.concept = concepts ? (i) => concepts.names[concepts.ids.values[i]] ?? "" : null;
+      if (concepts) this.keys = this.byConcept(concepts);
       this.lower = this.index.names.map((text) => `${text}\u0000${shown(text)}`.toLowerCase());
       this.order = Int32Array.from({ length: this.n }, (_, i) => i);
       this.found = this.order;
-      this.search = make("input", { type: "search", placeholder: "number, or a token that it fires on or makes likely", "aria-label": "Search features" });
+      this.search = make("input", { type: "search", placeholder: `number, or a token that it fires on or makes likely${concepts ? ", or a concept" : ""}`, "aria-label": "Search features" });
       this.choice = make("select", { "aria-label": "Which features" }, make("option", { value: "" }, "all features"),
         ...Object.keys(flags).flatMap((word) => [make("option", { value: `+${word}` }, word), make("option", { value: `-${word}` }, `not ${word}`)]));
       this.count = make("span", { className: "count" });
-      this.grid = `grid-template-columns: 3.1rem ${this.words.map(() => "minmax(0, 1fr)").join(" ")} ${this.titles.map(() => "3.7rem").join(" ")}`;
-      const narrowest = `min-width: ${4 + 5 * this.words.length + 4.2 * this.titles.length}rem`;
+      this.grid = `grid-template-columns: 3.1rem ${this.words.map(() => "minmax(0, 1fr)").join(" ")} ${concepts ? "minmax(0, 1.9fr)" : ""} ${this.titles.map(() => "3.7rem").join(" ")}`;
+      const narrowest = `min-width: ${4 + 5 * this.words.length + (concepts ? 9.5 : 0) + 4.2 * this.titles.length}rem`;
       this.head = make("div", { className: "head", style: `${this.grid}; ${narrowest}` });
       this.rows = make("div", { className: "rows", tabIndex: 0, style: narrowest }, make("div"));
       this.one = make("div", { className: "one" });
@@ -112,9 +115,15 @@ const features = (() => {
       this.element.dataset.ready = Math.round(performance.now());
     }
 
-    sort(key, down = this.sorting.key === key ? !this.sorting.down : key !== "") {
+    // Features in order of the concept that each tells best, and of one concept the best first.
+    byConcept({ names, ids, values }) {
+      const rank = new Map([...names.keys()].sort((a, b) => (names[a] < names[b] ? -1 : 1)).map((id, at) => [id, at]));
+      return Float64Array.from(ids.values, (id, i) => (id < 0 ? NaN : rank.get(id) + (1 - values.values[i]) / 2));
+    }
+
+    sort(key, down = this.sorting.key === key ? !this.sorting.down : key !== "" && key !== TELLS) {
       this.sorting = { key, down };
-      const of = key ? this.index.columns[key].values : null, sign = down ? -1 : 1;
+      const of = key === TELLS ? this.keys : key ? this.index.columns[key].values : null, sign = down ? -1 : 1;
       this.order = Int32Array.from({ length: this.n }, (_, i) => i);
       if (of) {
         const value = (i) => (Number.isNaN(of[i]) ? Infinity : sign * of[i]); // what is not known is last
@@ -125,6 +134,7 @@ const features = (() => {
         className: word ? "word" : "", title: `Sort by ${title}`, onclick: () => this.sort(name),
       }, title + (this.sorting.key === name ? (this.sorting.down ? " ↓" : " ↑") : ""));
       const plain = this.words.map(([title]) => make("button", { className: "word", disabled: true }, title));
+      if (this.concept) plain.push(button(TELLS, TELLS, true));
       this.head.replaceChildren(button("#", "", true), ...plain, ...this.titles.map((title) => button(title, title, false)));
       this.filter();
     }
@@ -138,7 +148,8 @@ const features = (() => {
         const exact = /^#?\d+$/.test(query) ? Number(query.replace("#", "")) : -1;
         const hits = Uint8Array.from(this.lower, (text) => text.includes(query));
         const lists = [this.index.firesOn, ...Object.values(this.index.lists)];
-        passes = (i) => i === exact || lists.some((list) => row(list, i).some((id) => id >= 0 && hits[id]));
+        const said = (i) => this.concept && this.concept(i).toLowerCase().includes(query);
+        passes = (i) => i === exact || said(i) || lists.some((list) => row(list, i).some((id) => id >= 0 && hits[id]));
         this.exact = exact;
       }
       this.found = this.order.filter((i) => (!flag || flag[i] === wanted) && passes(i));
@@ -166,6 +177,7 @@ const features = (() => {
         className: `row${i === this.chosen ? " chosen" : ""}${quiet ? " quiet" : ""}`, style: `${this.grid}; top: ${at * ROW}px`, onclick: () => { this.choose(i); this.rows.focus({ preventScroll: true }); },
       }, make("span", { className: "word" }, String(i)),
         ...this.words.map(([, list]) => make("span", { className: "word token" }, ...texts(list))),
+        ...(this.concept ? [make("span", { className: "word", title: this.concept(i) }, this.concept(i))] : []),
         ...this.titles.map((title) => make("span", {}, number(this.index.columns[title].values[i]))));
     }
 
@@ -222,7 +234,7 @@ const features = (() => {
       const title = make("h3", {}, make("a", { href: this.address(i) }, `Feature ${i}`), ...words.map((word) => make("span", { className: "flag" }, word)), steps);
       const facts = make("div", { className: "facts" }, ...this.titles.map((name) => make("span", {}, `${name} `, make("b", {}, number(columns[name].values[i])))));
       const lists = Object.entries(data.tokens).map(([name, of]) => this.said(name, of, at));
-      return [title, facts, make("div", { className: "pairs" }, ...lists.filter(Boolean)), ...this.bars(data, at), ...this.examples(data, at), ...this.near(data, at)];
+      return [title, facts, ...this.told(data, at), make("div", { className: "pairs" }, ...lists.filter(Boolean)), ...this.bars(data, at), ...this.examples(data, at), ...this.near(data, at)];
     }
 
     said(name, { ids, values }, at) {
@@ -233,6 +245,13 @@ const features = (() => {
         style: `--share: ${(100 * Math.abs(value)) / largest}%; --fill: ${value < 0 ? "#f6d3c8" : "#cfe5f4"}`,
       }, (value > 0 ? "+" : "") + number(value))]);
       return make("section", {}, make("h4", {}, name), make("div", { className: "said" }, ...lines));
+    }
+
+    told({ concepts }, at) {
+      if (!concepts) return [];
+      const own = [...row(concepts.ids, at)].map((id, k) => [id, row(concepts.values, at)[k]]).filter(([id]) => id >= 0);
+      const links = own.map(([id, score]) => make("span", { style: `--share: ${Math.max(0, 200 * score - 100)}%` }, `${this.index.concepts.names[id]} `, make("b", {}, number(score))));
+      return links.length ? [make("h4", {}, "Tells ", make("small", {}, "concepts that it tells best alone: AUROC, .5 by chance")), make("div", { className: "tells" }, ...links)] : [];
     }
 
     bars(data, at) {

@@ -1,4 +1,7 @@
-"""Losses of all kinds of dictionary in NumPy float64, example by example: what the tests compare with."""
+"""Losses of all kinds of dictionary in NumPy float64, example by example: what the tests compare with.
+
+Of transcoders too, which are told by a `W_dec` that is not as wide as `x`: they say `y`, and nothing is taken off `x`.
+"""
 
 import numpy as np
 
@@ -8,7 +11,8 @@ def relu(x):
 
 
 def read(p, x):
-    return np.array([[w @ (row - p["b_dec"]) + b for w, b in zip(p["W_enc"], p["b_enc"], strict=True)] for row in x])
+    centre = p["b_dec"] if p["W_dec"].shape[1] == x.shape[1] else np.zeros(x.shape[1])
+    return np.array([[w @ (row - centre) + b for w, b in zip(p["W_enc"], p["b_enc"], strict=True)] for row in x])
 
 
 def say(p, f):
@@ -31,50 +35,56 @@ def largest(z, n):
     return f.reshape(z.shape)
 
 
-def standard(p, x, cfg, progress):
+def standard(p, x, cfg, progress, y=None):
     f = relu(read(p, x))
-    return f, error(x, say(p, f)) + cfg.sparsity * np.mean(f @ lengths(p, cfg.pieces))
+    return f, error(x if y is None else y, say(p, f)) + cfg.sparsity * np.mean(f @ lengths(p, cfg.pieces))
 
 
-def p_anneal(p, x, cfg, progress):
+def p_anneal(p, x, cfg, progress, y=None):
     f = relu(read(p, x))
     power = 1 + (cfg.last_power - 1) * np.clip((progress - cfg.anneal_start) / (1 - cfg.anneal_start), 0, 1)
     sizes = f * lengths(p, cfg.pieces)
     powers = np.where(sizes > 1e-6, np.maximum(sizes, 1e-6) ** power, 0)
-    return f, error(x, say(p, f)) + cfg.sparsity * sizes.sum() / powers.sum() * powers.sum(1).mean()
+    return f, error(x if y is None else y, say(p, f)) + cfg.sparsity * sizes.sum() / powers.sum() * powers.sum(
+        1
+    ).mean()
 
 
-def gated(p, x, cfg, progress):
+def gated(p, x, cfg, progress, y=None):
     z = read(p | {"b_enc": 0 * p["b_enc"]}, x)
     gate = z + p["b_enc"]
     f = np.where(gate > 0, relu(np.exp(p["r_mag"]) * z + p["b_mag"]), 0)
     penalty = np.mean(relu(gate) @ lengths(p, cfg.pieces))
-    return f, error(x, say(p, f)) + cfg.sparsity * penalty + error(x, say(p, relu(gate)))
+    return f, error(x if y is None else y, say(p, f)) + cfg.sparsity * penalty + error(
+        x if y is None else y, say(p, relu(gate))
+    )
 
 
-def topk(p, x, cfg, progress):
+def topk(p, x, cfg, progress, y=None):
     f = np.array([largest(row[None], cfg.k)[0] for row in read(p, x)])
-    return f, error(x, say(p, f))
+    return f, error(x if y is None else y, say(p, f))
 
 
-def abs_topk(p, x, cfg, progress):
+def abs_topk(p, x, cfg, progress, y=None):
     z = read(p, x)
     f = np.array([np.where(largest(np.abs(row)[None], cfg.k)[0] > 0, row, 0) for row in z])
-    return f, error(x, say(p, f))
+    return f, error(x if y is None else y, say(p, f))
 
 
-def batch_topk(p, x, cfg, progress):
+def batch_topk(p, x, cfg, progress, y=None):
     f = largest(read(p, x), len(x) * cfg.k)
-    return f, error(x, say(p, f))
+    return f, error(x if y is None else y, say(p, f))
 
 
-def matryoshka(p, x, cfg, progress):
+def matryoshka(p, x, cfg, progress, y=None):
     f = largest(read(p, x), len(x) * cfg.k)
     ends = [round(share * f.shape[1]) for share in cfg.prefixes]
-    return f, float(np.mean([error(x, say(p, np.where(np.arange(f.shape[1]) < m, f, 0))) for m in ends]))
+    return f, float(
+        np.mean([error(x if y is None else y, say(p, np.where(np.arange(f.shape[1]) < m, f, 0))) for m in ends])
+    )
 
 
-def jumprelu(p, x, cfg, progress):
+def jumprelu(p, x, cfg, progress, y=None):
     z, threshold = read(p, x), np.exp(p["log_threshold"]) if cfg.thresholds == "log" else p["threshold"]
     f = np.where(z > threshold, z, 0)
     l0 = (z > threshold).sum(1).mean()
@@ -83,10 +93,10 @@ def jumprelu(p, x, cfg, progress):
         "target": (l0 / cfg.target - 1) ** 2,
         "tanh": np.tanh(cfg.tanh_scale * f * lengths(p, cfg.pieces)).sum(1).mean(),
     }[cfg.penalty]
-    return f, error(x, say(p, f)) + cfg.sparsity * penalty
+    return f, error(x if y is None else y, say(p, f)) + cfg.sparsity * penalty
 
 
-def matching_pursuit(p, x, cfg, progress):
+def matching_pursuit(p, x, cfg, progress, y=None):
     f = np.zeros((len(x), len(p["W_dec"])))
     for row, example in zip(f, x, strict=True):
         left = example - p["b_dec"]
@@ -95,4 +105,17 @@ def matching_pursuit(p, x, cfg, progress):
             c = max(p["W_dec"][found] @ left, 0)
             row[found] += c
             left = left - c * p["W_dec"][found]
-    return f, error(x, say(p, f))
+    return f, error(x if y is None else y, say(p, f))
+
+
+def auxiliary(p, x, left, dead, form):
+    """Of the dead features that reconstruct what is left, example by example."""
+    z, k = read(p, x), x.shape[1] // 2
+    said = np.zeros_like(left)
+    for row, example in zip(said, z, strict=True):
+        for i in sorted(np.flatnonzero(dead), key=lambda i: -example[i])[:k]:
+            row += (example[i] if form == "saelens" else relu(example[i])) * p["W_dec"][i]
+    missed = error(left, said) if dead.any() else 0.0
+    if form == "saelens":
+        return min(dead.sum() / k, 1) * missed
+    return missed / error(left, np.tile(left.mean(0), (len(left), 1)))

@@ -200,6 +200,21 @@ def test_a_step_is_the_same_with_either_products(dead_after):
         np.testing.assert_allclose(found["sparse"][name], want, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.parametrize("kind", ["standard", "topk"])
+def test_a_run_warms_up_by_its_own_steps(kind):
+    """Of eight steps the first four: what step t says is of t / 8, whatever span it falls into."""
+    own = {"kind": kind, "sparsity": 0.8, "sparsity_warmup": 0.5, "most": 4, "k": 1, "auxiliary": "none"}
+    config = dataclasses.replace(with_dictionary(**own), steps=8)
+    state, advance = RUN.init(0, config), jax.jit(RUN.advance)
+    for t, k in zip(range(6), (4, 3, 2, 2, 1, 1), strict=True):
+        state, said = advance(state, config, Span(np.int32(t), np.int32(t + 1)), directions())
+        if kind == "topk":
+            assert k - 0.5 < said["l0"] <= k
+        else:
+            weight = 0.8 * min(1, t / 4)
+            np.testing.assert_allclose(said["loss"], said["error"] + weight * said["penalty"], rtol=1e-5)
+
+
 @pytest.mark.parametrize(("n_features", "products"), [(127, "dense"), (128, "sparse")])
 def test_few_features_have_sparse_products_on_a_cpu(n_features, products):
     cfg = Dictionary(kind="topk", d_in=D, n_features=n_features, most=4, k=1)

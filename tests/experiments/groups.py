@@ -15,4 +15,4 @@ def group_of(config, observed):
     seen = {name: np.stack([np.asarray(one[name]) for one in observed]) for name in observed[0]}
     n = len(members)
     names, none = tuple(map(str, range(n))), np.zeros(0, int)
-    return GroupResult(stack(members), names, np.full(n, ALIVE), {config.steps: seen}, {}, none, (), np.ones(n))
+    return GroupResult(stack(members), names, np.full(n, ALIVE), {config.steps: seen}, {}, none, ("",) * n, np.ones(n))

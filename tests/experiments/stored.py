@@ -28,13 +28,14 @@ class Config(dictionaries.Config):
     steps: int = 40
     batch_size: int = 32
     stream_steps: int = 8
-    site: str = "blocks.resid_post"
     harvest: Harvest = Harvest(windows=4)
     dictionary: Dictionary = Dictionary(kind="topk", d_in=16, n_features=32, most=8, k=4)
     measure: Measurements = Measurements(windows=4, at_once=2)
 
 
-STORE = stores.Config(rows=40 * 32, shard_rows=512, batch_size=32, stream_steps=8, harvest=Harvest(windows=4))
+STORE = stores.Config(
+    rows=40 * 32, shard_rows=512, batch_size=32, stream_steps=8, harvest=Harvest(windows=4, excluded=(0,))
+)
 
 
 def weights(seed=0):

@@ -9,19 +9,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
+from scipy.stats import mannwhitneyu
 
 from interp_jax import taps
+from interp_jax.data.probing.source_labels import Tokenised, label_tokens
 from interp_jax.dictionaries import dictionary
 from interp_jax.errors import InputError
 from interp_jax.experiments import features
+from interp_jax.experiments.collect import collect
 from interp_jax.experiments.config import CONFIGS, load_file
 from interp_jax.experiments.dictionaries import runs as trained_runs
 from interp_jax.experiments.dictionaries import subject as places
+from interp_jax.experiments.dictionaries.kept import load_group
 from interp_jax.experiments.dictionaries.subject import Shared
 from interp_jax.experiments.features import source
+from interp_jax.experiments.features.concepts import names, with_moved
 from interp_jax.experiments.features.config import Config, Shown, Source
 from interp_jax.experiments.features.source import Text, find, load
 from interp_jax.experiments.job import run_job
+from interp_jax.experiments.plan import FILE as FILE_OF_PLAN
+from interp_jax.experiments.plan import thaw
 from interp_jax.experiments.sweep import expand
 from interp_jax.models import transformer
 from interp_jax.models.transformer import TransformerConfig
@@ -54,7 +61,8 @@ SWEPT = """
 from interp_jax.experiments.config import compose
 
 SMALL = {
-    "layer": 0, "steps": 2, "batch_size": 64, "stream_steps": 2, "harvest.windows": 4, "measure.windows": 4,
+    "layers": (1, 0), "place": 1, "harvest.largest": 1.1,
+    "steps": 2, "batch_size": 64, "stream_steps": 2, "harvest.windows": 4, "measure.windows": 4,
     "measure.at_once": 2, "dictionary.d_in": 32, "dictionary.n_features": 64, "dictionary.k": 4, "engine.batch": 1,
 }
 
@@ -106,15 +114,40 @@ def own(trained):
     """Windows, which tokens count, features and scale of that dictionary, one operation after the other."""
     found = find(Source(path=str(trained), member="topk k=4 width=64"))
     windows = HELD_OUT[np.linspace(0, 230 - 12, 16).astype(int)[:, None] + np.arange(12)]
-    normal = trained_runs.subject(found.trained)[1].normal
-    params, scale = load(found), {name: 1 / by.forward[0] for name, by in normal.items()}
-    counts = (np.arange(12) >= 1) & (windows != 0)
+    params, scale = load(found), scales(trained)
+    counts = counting_in_blocks(windows, 4)
+    assert 0.6 < counts.mean() < 0.8
     return windows, counts, encode(found, params, scale, windows) * counts[..., None], params, scale, found
 
 
+def scales(trained):
+    """By what activations are divided."""
+    return {name: 1 / by.forward[0] for name, by in features.experiment(ask(trained)).shared.normal.items()}
+
+
+def stream(windows, layer=0):
+    """After a layer, [W P D]; dictionaries read it after layer 0."""
+    site = "blocks.resid_post"
+    return taps.record(lambda t: transformer.apply(PARAMS, t, CFG), {site: (layer,)})(windows)[1][site][0]
+
+
+def counting(windows):
+    """Which tokens of windows that are looked at together count: not the first, ends of text, or what is 1.1 medians long.
+
+    Long is what is long at the first of the places that were harvested, after layer 1.
+    """
+    counts = (np.arange(windows.shape[1]) >= 1) & (windows != 0)
+    lengths = np.linalg.norm(np.asarray(stream(windows, 1), np.float64), axis=-1)
+    return counts & (lengths <= 1.1 * np.median(lengths[counts]))
+
+
+def counting_in_blocks(windows, at_once):
+    """The same of so many windows at once."""
+    return np.concatenate([counting(windows[b : b + at_once]) for b in range(0, len(windows), at_once)])
+
+
 def encode(found, params, scale, windows):
-    _, acts = taps.record(lambda t: transformer.apply(PARAMS, t, CFG), {"blocks.resid_post": (0,)})(windows)
-    x = acts["blocks.resid_post"][0].reshape(-1, 32) / scale["read"]
+    x = stream(windows).reshape(-1, 32) / scale["read"]
     return np.asarray(dictionary.encode(params, x, found.trained.dictionary)).reshape(*windows.shape, -1)
 
 
@@ -140,7 +173,7 @@ def test_density_and_examples_are_those_of_all_activations(seen, own):
 def test_a_clamped_feature_does_what_a_model_with_its_row_added_does(seen, own):
     *_, params, scale, found = own
     tokens = HELD_OUT[np.linspace(0, 230 - 8, 2).astype(int)[:, None] + np.arange(8)]
-    counts = (np.arange(8) >= 1) & (tokens != 0)
+    counts = counting(tokens)
     f = encode(found, params, scale, tokens)
     i = int(seen["fired"].argmax())
     row = np.asarray(params["W_dec"])[i] * float(scale["write"])
@@ -176,8 +209,66 @@ def test_the_page_has_the_features_and_what_they_are_called(report, seen):
     np.testing.assert_allclose(kl[seen["clamped.feature"][fired]], seen["clamped.kl"][fired], rtol=1e-6)
     assert next(iter(told["lists"])) == "makes likely" and set(told["names"]) <= set(NAMES)
     page = (report / "report.html").read_text()
-    assert f'data-name="{index.parent.name}"' in page and "topk k=4 width=64 seed=0" in page
+    assert f'data-name="{index.parent.name}"' in page and "topk k=4 width=64 layer=0 seed=0" in page
     assert "NaN" not in page.partition("<script")[0]
+    assert "It reads <code>blocks.resid_post</code>, layer 0, of" in page
+
+
+def test_without_labels_no_feature_is_probed_and_the_page_says_so(report, seen):
+    (index,) = report.glob("features/*/index.js")
+    told = received(index.read_text())
+    assert not any(name.startswith("concepts.") for name in seen) and "concepts" not in told
+    assert "probe score" not in told["columns"]
+    assert "no document of Python, which alone has labels" in (report / "report.html").read_text()
+
+
+CODE = "def f(a, b):\n    return [a, (b, 'c')]  # d\nx = f(1, f(2, 3))\n"
+
+
+@pytest.mark.slow
+def test_features_are_probed_for_what_python_says_of_source_code(trained, tmp_path, monkeypatch):
+    ids = [ord(c) % 40 for c in CODE]
+    document = Tokenised("f.py", CODE, ids, [(i, i + 1) for i in range(len(CODE))])
+    tokens = np.array([*ids, 0] * 4)
+    monkeypatch.setattr(source, "text_of", lambda model: Text(tokens, NAMES, "code", [document] * 4))
+    where = {
+        "dictionary__path": trained,
+        "dictionary__member": "topk k=4 width=64",
+        "text__windows": 60,
+        "text__at_once": 5,
+    }
+    place = job(CONFIGS / "features.py:tiny", tmp_path, concepts__least=5, **where).parent
+    (chunk,) = finished_members(place).values()
+    seen = {name: value[0] for name, value in chunk.directory.observations()[1].items()}
+    found = find(Source(path=str(trained), member="topk k=4 width=64"))
+    scale = scales(trained)
+    n = len(tokens) // 12 // 5 * 5
+    at = np.linspace(0, len(tokens) - 12, n).astype(int)[:, None] + np.arange(12)
+    f, counts = encode(found, load(found), scale, tokens[at]), counting_in_blocks(tokens[at], 5)
+    depth = np.tile(np.append(label_tokens(document).labels["bracket depth"], -1), 4)[at]
+    concept = names().index("bracket depth 2+")
+    there, without = (depth == 2) & counts, np.isin(depth, (0, 1)) & counts
+    assert (seen["concepts.n"][concept], seen["concepts.without"][concept]) == (there.sum(), without.sum())
+    for i in range(64):
+        expected = mannwhitneyu(f[there, i], f[without, i]).statistic / (there.sum() * without.sum())
+        assert seen["concepts.auroc"][concept, i] == pytest.approx(expected, abs=0.03)
+    told = received(next(place.glob("features/*/index.js")).read_text())
+    best = unpacked(told["columns"]["probe score"])
+    enough = np.minimum(seen["concepts.n"], seen["concepts.without"]) >= 5
+    np.testing.assert_allclose(best, np.where(seen["fired"] > 0, seen["concepts.auroc"][enough].max(0), np.nan))
+    assert told["concepts"]["names"][unpacked(told["concepts"]["ids"])[best == np.nanmax(best)][0]] in names()
+    np.testing.assert_array_equal(np.isnan(unpacked(told["columns"]["moved labels"])), seen["fired"] == 0)
+    assert "concepts of source code" in (place / "report.html").read_text()
+
+
+def test_moved_labels_are_the_same_ones_at_other_places():
+    labels = jnp.arange(24).reshape(1, 2, 3, 4)
+    own, moved = with_moved(jnp.int32(3), labels)
+    by = int(moved[0, 0, 0, 0]) % 24
+    np.testing.assert_array_equal(own, labels)
+    np.testing.assert_array_equal(moved.ravel(), np.roll(np.arange(24), -by))
+    assert 4 <= 24 - by <= 20
+    assert with_moved(jnp.int32(3), labels[:0]).shape == (2, 0, 2, 3, 4)
 
 
 def test_the_files_for_neuronpedia_have_its_layout(report, seen):
@@ -198,9 +289,24 @@ def test_one_of_several_is_found_by_words_or_hash(trained):
     assert moved.trained.model.path == "elsewhere"
 
 
+def test_the_report_of_a_population_says_how_features_lie(trained, monkeypatch):
+    """Of what the last checkpoint holds; the two members of the job differ in more than their seed."""
+    text = (trained / "report.html").read_text()
+    assert (
+        "How features lie: blocks.resid_post, layer 0" in text and "No two members differ in their seed alone" in text
+    )
+    finished = finished_members(trained)
+    members = [m for m in thaw(trained / FILE_OF_PLAN).members.values() if m.hash in finished]
+    (group,) = collect(members, trained)
+    params = load_group(group)
+    for member, own in zip(members, params, strict=True):
+        one = load(find(Source(path=str(trained), member=member.hash)))
+        np.testing.assert_array_equal(own["W_dec"], one["W_dec"])
+
+
 def test_what_is_no_dictionary_is_named(trained, tmp_path):
     for member, message in (
-        ("", r"dictionary.member = '' is 2 of its 2 dictionaries: give .* hash of 'topk k=4 width=64 seed=0' \(\w{6}\)"),
+        ("", r"dictionary.member = '' is 2 of its 2 dictionaries: give .* of 'topk k=4 width=64 layer=0 seed=0' \(\w{6}\)"),
         ("topk k=5", "dictionary.member = 'topk k=5' is none of its 2 dictionaries"),
         ("topk", "dictionary.member = 'topk' is 2 of its 2 dictionaries"),
     ):  # fmt: skip

@@ -19,8 +19,10 @@ from interp_jax.errors import InputError
 from interp_jax.experiments import store as stores
 from interp_jax.experiments.config import CONFIGS, load_file
 from interp_jax.experiments.engine import reader
+from interp_jax.experiments.layout import ALL, layout_of
 from interp_jax.experiments.loop import digest
 from interp_jax.experiments.store.page import report
+from interp_jax.parts import stack
 from interp_jax.results.checkpoints import SIDECAR, CheckpointStore
 from interp_jax.results.report import render
 from tests.experiments import stored
@@ -61,12 +63,21 @@ def test_several_places_are_written_at_once_and_a_transcoder_reads_two(tmp_path)
     held = open_store(tmp_path).about
     assert list(held.places) == [f"blocks.mlp.{end}.{layer}" for end in ("in", "out") for layer in (0, 1)]
     own = Dictionary(kind="topk", d_in=16, d_out=16, n_features=32, most=8, k=4)
-    config = stored.Config(site="blocks.mlp.in", writes="blocks.mlp.out", layer=0, dictionary=own, steps=16)
+    config = stored.Config(sites=("blocks.mlp.in",), writes="blocks.mlp.out", layers=(0,), dictionary=own, steps=16)
     harvests, reads = (all_that_is_read(dataclasses.replace(config, store=path)) for path in ("", str(tmp_path)))
     for a, b in zip(harvests, reads, strict=True):
         np.testing.assert_array_equal(a.first, b.first)
         np.testing.assert_allclose(a.read, b.read, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(a.write, b.write, rtol=1e-5, atol=1e-6)
+
+
+def test_members_of_two_layers_read_the_store_as_they_harvest(tmp_path):
+    stored.write(tmp_path, layers=(0, -1))
+    config = stored.Config(layers=(-1, 0), steps=16)  # in another order than the store's
+    harvests, reads = (all_that_is_read(dataclasses.replace(config, store=path)) for path in ("", str(tmp_path)))
+    for a, b in zip(harvests, reads, strict=True):
+        assert a.read.shape == (2, 8, 32, 16) and np.abs(a.read[0] - a.read[1]).max() > 0.1
+        np.testing.assert_allclose(a.read, b.read, rtol=1e-5, atol=1e-6)
 
 
 def test_shuffled_anew_every_row_comes_once_in_an_epoch_and_then_in_another_order(store, harvested):
@@ -131,13 +142,13 @@ exit_cleanly(main)
 """
 
 
-def run(directory, *words, stopped=None):
+def run(directory, *words, stopped=None, sweep="k", devices=1):
     """A job, which a signal (number, step) stops as the metrics of a step are written."""
     begin = ["-c", STOPPED, *map(str, stopped)] if stopped else ["-m", "interp_jax.experiments.main"]
     options = [f"--config.output.directory={directory}", "--config.engine.batch=1", *words]
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=1"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
-    command = [sys.executable, *begin, "--config", CONFIG, "--sweep", "k", *options]
+    command = [sys.executable, *begin, "--config", CONFIG, "--sweep", sweep, *options]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
@@ -152,6 +163,54 @@ def results(directory):
     leaves = json.loads(sidecar.read_text())["content"]["leaves"]
     assert len(leaves) > 5 and checkpoints(directory).check(40) is None
     return [*digest_of(directory).values(), leaves]
+
+
+SHARDED = ("--config.dictionary.feature_shards=2", "--config.dictionary.products=dense")
+
+
+@pytest.mark.slow
+def test_dictionaries_over_four_devices_go_on_bit_for_bit_and_are_those_of_one_device(tmp_path):
+    for directory, words, devices in (("one", SHARDED[1:], 1), ("four", SHARDED, 4)):
+        done = run(tmp_path / directory, *words, devices=devices)
+        assert done.returncode == 0, done.stderr
+    one, four = (json.loads((tmp_path / name / "dictionaries.json").read_text()) for name in ("one", "four"))
+    for alone, spread in zip(one, four, strict=True):
+        assert spread["explained"] == pytest.approx(alone["explained"], abs=1e-3), spread
+    cut = tmp_path / "cut"
+    killed = run(cut, *SHARDED, "--config.engine.checkpoint_seconds=0", stopped=(signal.SIGKILL, 10), devices=4)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert 0 < max(checkpoints(cut).steps()) < 40
+    assert run(cut, *SHARDED, devices=4).returncode == 0
+    assert results(cut) == results(tmp_path / "four")
+    for words, message in (
+        (("--config.dictionary.feature_shards=3", SHARDED[1]), "3 does not divide n_features = 32"),
+        (("--config.dictionary.feature_shards=8", SHARDED[1]), "1 × 8 devices were asked for; there are 4"),
+        (SHARDED[:1], "dictionary.products = 'auto'"),
+    ):
+        refused = run(tmp_path / "refused", *words, devices=4)
+        assert refused.returncode == 2 and message in refused.stderr, refused.stderr
+
+
+@pytest.fixture
+def sharded():
+    """A group whose members lie over the four devices of the tests."""
+    own = dataclasses.replace(stored.Config().dictionary, feature_shards=2, products="dense")
+    config = stored.Config(dictionary=own)
+    return config, stored.experiment(config)
+
+
+def test_each_device_has_its_part_of_a_dictionary(sharded):
+    config, made = sharded
+    layout = layout_of(made, stack([config, dataclasses.replace(config, seed=1)]))
+    hypers = layout.hypers(stack([config, dataclasses.replace(config, seed=1)]))
+    begin = lambda hypers, _: (made.run.init(hypers.seed, hypers), hypers)
+    states, _ = layout.lift(begin, 1, ALL)(hypers, ())
+    for name, shape in (("W_enc", (2, 16, 16)), ("W_dec", (2, 16, 16)), ("b_dec", (2, 16))):
+        assert {part.data.shape for part in states.params[name].addressable_shards} == {shape}
+    assert {part.data.shape for part in states.memory.silent.addressable_shards} == {(2, 16)}
+    assert len(layout.devices) == 4
+    with pytest.raises(InputError, match="windows that go through the model are on one device"):
+        dataclasses.replace(config, objective="end_to_end").check()
 
 
 @pytest.mark.slow
@@ -171,6 +230,25 @@ def test_a_job_on_a_store_ends_as_one_that_harvests_also_if_it_is_killed_and_int
     assert results(tmp_path / "cut") == results(tmp_path / "reads")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("sweep", ["revived", "controlled"])
+def test_what_is_kept_besides_parameters_is_kept_when_a_job_is_killed(tmp_path, store, sweep):
+    """Counters of dead features, thresholds, the control's factor: the same bytes, whether rows are harvested or read."""
+    whole = run(tmp_path / "whole", sweep=sweep)
+    assert whole.returncode == 0, whole.stderr
+    (file,) = (tmp_path / "whole").glob("chunks/*/metrics.jsonl")
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    moved = {"revived": ("dead", 0.0), "controlled": ("l0", 4.0)}[sweep]
+    assert max(np.max(line[moved[0]]) for line in lines) > moved[1], "dead features, or fewer than were active"
+    for feed, words in (("harvests", []), ("reads", [f"--config.store={store}"])):
+        stops = [*words, "--config.engine.checkpoint_seconds=0"]
+        killed = run(tmp_path / feed, *stops, stopped=(signal.SIGKILL, 10), sweep=sweep)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert max(checkpoints(tmp_path / feed).steps()) == 9
+        assert run(tmp_path / feed, *words, sweep=sweep).returncode == 0
+        assert results(tmp_path / feed) == results(tmp_path / "whole"), feed
+
+
 # --- what is wrong is named
 
 
@@ -182,7 +260,7 @@ def refused(config, message):
 def test_stores_of_something_else_are_refused(store, tmp_path):
     config = stored.Config(store=str(store))
     refused(
-        dataclasses.replace(config, layer=0),
+        dataclasses.replace(config, layers=(0,)),
         "activations holds blocks.resid_post of layer 1; blocks.resid_post of layer 0 was asked for",
     )
     refused(
@@ -234,7 +312,7 @@ def test_what_it_harvests_is_what_dictionaries_read(arg):
     own = FILE.get_config(arg)
     for name in ("batch_size", "stream_steps", "stream_seed", "harvest"):
         assert own[name] == of[name], name
-    assert own.rows >= of.batch_size * of.steps and own.sites == (of.site,) and own.layers == (of.layer,)
+    assert own.rows >= of.batch_size * of.steps and own.sites == of.sites and own.layers == of.layers
 
 
 def test_it_writes_once_and_the_report_says_what(tmp_path):

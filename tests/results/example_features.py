@@ -2,12 +2,14 @@
 
 import numpy as np
 
-from interp_jax.results.feature_page import Features, Named, Snippets
+from interp_jax.results.feature_page import Concepts, Features, Named, Snippets
 
 WORDS = (
     "self", "return", "def ", "import", "\n    ", "\n        ", "(", ")", "()", ":\n", "==", '"""', "'", "x", "_name",
     " in", "for ", "<b>&amp;</b>", "</script>", "\t", " ", "é", "\ufffd", "0", "None", ", ", ".", "raise ", "[", "]",
 )  # fmt: skip
+
+CONCEPTS = ("in comment", "next class name", "<b>bold</b>", "not in string", "bracket depth 2+")
 
 
 def features(n, seed=0, vocabulary=512, strongest=12, quantiles=8, length=37):
@@ -37,6 +39,9 @@ def features(n, seed=0, vocabulary=512, strongest=12, quantiles=8, length=37):
     kl = np.where(alive, 10 ** rng.normal(-1, 0.7, n), np.nan)
     columns = {"density": density, "max": np.where(alive, size, np.nan), "clamped KL": kl,
                "random KL": kl / rng.uniform(0.5, 30, n)}  # fmt: skip
+    score = np.where(alive[:, None], np.sort(rng.uniform(0.4, 1, (n, 3)))[:, ::-1], np.nan)
+    concept = np.where(alive[:, None], rng.integers(0, len(CONCEPTS), (n, 3)), -1)
+    columns["probe score"] = score[:, 0]
     return Features(
         names,
         {title: values.astype(np.float32) for title, values in columns.items()},
@@ -54,4 +59,5 @@ def features(n, seed=0, vocabulary=512, strongest=12, quantiles=8, length=37):
         },
         Named(rng.integers(0, n, (n, 5), dtype=np.int32), np.sort(rng.random((n, 5)))[:, ::-1].astype(np.float32)),
         rng.random((n, 5)),
+        Concepts(CONCEPTS, Named(concept.astype(np.int32), score.astype(np.float32))),
     )

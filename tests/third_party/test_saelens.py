@@ -2,9 +2,13 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from interp_jax.dictionaries.dead import auxiliary
+from interp_jax.dictionaries.judged import Situation
 from interp_jax.errors import InputError
 from tests.third_party.dictionaries import D, F, K, examples, made, same, says
 from third_party import saelens
@@ -16,6 +20,7 @@ EXACT = [
     {"kind": "topk"},
     {"kind": "abs_topk"},
     {"kind": "jumprelu", "thresholds": "linear"},
+    {"kind": "matching_pursuit"},
     {"kind": "standard", "d_out": 4},
     {"kind": "standard", "d_out": 4, "skip": True},
     {"kind": "jumprelu", "thresholds": "linear", "d_out": 4},
@@ -87,18 +92,41 @@ ERRORS = {
     "tensor 'W_enc' has shape .6, 16., expected .6, 17.": {"d_sae": F + 1},
     "no tensor 'threshold'": {"architecture": "jumprelu"},
 }
+PURSUITS = {
+    "residual_threshold = 0.01 is not handled; it has to be 0.0": {"residual_threshold": 0.01},
+    "residual_threshold = None is not handled": {"residual_threshold": "absent"},
+    "stop_on_duplicate_support = True is not handled": {"stop_on_duplicate_support": True},
+    "max_iterations = 0 has to be a number of steps": {"max_iterations": 0},
+    "apply_b_dec_to_input = False is not handled": {"apply_b_dec_to_input": False},
+}
 
 
-@pytest.mark.parametrize("message", ERRORS)
+@pytest.mark.parametrize("message", [*ERRORS, *PURSUITS])
 def test_what_is_not_handled_is_named(tmp_path, message):
-    write(tmp_path, **ERRORS[message])
+    write(tmp_path, **(ERRORS.get(message) or {"kind": "matching_pursuit", **PURSUITS[message]}))
     with pytest.raises(InputError, match=message) as error:
         saelens.load(tmp_path)
     assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_pursuit_without_a_number_of_steps_takes_as_many_as_there_are_dimensions(tmp_path):
+    write(tmp_path, "matching_pursuit", max_iterations=None)
+    assert saelens.load(tmp_path)[1].k == D
+
+
+def test_weights_that_are_not_finite_are_named(tmp_path):
+    """As of every other format: `check_tensors` reads them all."""
+    params, cfg = made(kind="jumprelu", thresholds="linear")
+    saelens.save(tmp_path, params | {"W_dec": params["W_dec"].at[3, 2].set(np.nan)}, cfg)
+    with pytest.raises(
+        InputError, match="sae_weights.safetensors: tensor 'W_dec' is not finite in 1 places, first at .3, 2."
+    ):
+        saelens.load(tmp_path)
+
+
 def test_what_saelens_lacks_is_not_written(tmp_path):
-    for changes in ({"kind": "matching_pursuit"}, {"kind": "topk", "d_out": 4}, {"kind": "standard", "pieces": 2}):
+    clt = {"kind": "cross_layer", "d_out": 4, "pieces": 2}
+    for changes in (clt, {"kind": "topk", "d_out": 4}, {"kind": "standard", "pieces": 2}):
         with pytest.raises(InputError, match="SAELens has no dictionary of kind"):
             saelens.save(tmp_path, *made(**changes))
     assert not list(tmp_path.iterdir())
@@ -127,7 +155,8 @@ def test_saelens_reads_it_and_says_the_same(tmp_path, changes):
 
 @pytest.mark.peers
 @pytest.mark.parametrize(
-    "name", ["Standard", "Gated", "TopK", "AbsTopK", "JumpReLU", "BatchTopK", "MatryoshkaBatchTopK"]
+    "name",
+    ["Standard", "Gated", "TopK", "AbsTopK", "JumpReLU", "BatchTopK", "MatryoshkaBatchTopK", "MatchingPursuit"],
 )
 def test_what_saelens_writes_is_read_and_says_the_same(tmp_path, name):
     """Saved for inference by its own training classes, whose TopK features are scaled by the decoder's rows."""
@@ -137,6 +166,8 @@ def test_what_saelens_writes_is_read_and_says_the_same(tmp_path, name):
 
     own = {"k": K} if "TopK" in name else {}
     own |= {"matryoshka_widths": [4, F]} if name.startswith("Matryoshka") else {}
+    if name == "MatchingPursuit":
+        own |= {"max_iterations": K, "residual_threshold": 0.0, "stop_on_duplicate_support": False}
     torch.manual_seed(0)
     sae = getattr(sae_lens, f"{name}TrainingSAE")(
         getattr(sae_lens, f"{name}TrainingSAEConfig")(d_in=D, d_sae=F, **own)
@@ -146,6 +177,8 @@ def test_what_saelens_writes_is_read_and_says_the_same(tmp_path, name):
             parameter.copy_(
                 torch.randn(parameter.shape).abs() if parameter.ndim == 1 else torch.randn(parameter.shape)
             )
+        if name == "MatchingPursuit":  # whose coefficients grow where rows are longer
+            sae.W_dec.div_(sae.W_dec.norm(dim=1, keepdim=True))
     sae.save_inference_model(str(tmp_path))
     theirs, x = SAE.load_from_disk(tmp_path), examples()
     f, said = says(*saelens.load(tmp_path), x)
@@ -153,3 +186,30 @@ def test_what_saelens_writes_is_read_and_says_the_same(tmp_path, name):
         features = theirs.encode(torch.tensor(x))
         np.testing.assert_allclose(f, features.numpy(), atol=1e-5)
         np.testing.assert_allclose(said, theirs.decode(features).numpy(), atol=1e-5)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("n_dead", [0, 1, 2, 9])
+def test_its_auxiliary_loss_and_gradient_are_saelens(n_dead):
+    """Of fewer dead features than the D / 2 that may be taken, of as many, and of more."""
+    import torch
+    from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
+
+    params, cfg = made(kind="topk", auxiliary="saelens", auxiliary_weight=1.0)
+    sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=D, d_sae=F, k=K, rescale_acts_by_decoder_norm=False))
+    with torch.no_grad():
+        for name in ("W_enc", "b_enc", "W_dec", "b_dec"):
+            own = np.asarray(params[name])
+            getattr(sae, name).copy_(torch.tensor(own.T.copy() if name == "W_enc" else own))
+    x, dead = examples(), np.arange(F) < n_dead
+    f, pre = sae.encode_with_hidden_pre(torch.tensor(x))
+    theirs = sae.calculate_topk_aux_loss(torch.tensor(x), sae.decode(f), pre, torch.tensor(dead))
+    left = jnp.asarray(x - sae.decode(f).detach().numpy())
+    situation = Situation(jnp.float32(1), jnp.asarray(dead))
+    ours, grads = jax.value_and_grad(lambda p: auxiliary(p, jnp.asarray(x), left, cfg, situation))(params)
+    np.testing.assert_allclose(ours, theirs.item(), rtol=1e-5)
+    assert (theirs.item() > 0) == (n_dead > 0)
+    if n_dead:
+        theirs.backward()
+        np.testing.assert_allclose(grads["W_enc"], sae.W_enc.grad.numpy().T, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(grads["W_dec"], sae.W_dec.grad.numpy(), rtol=1e-4, atol=1e-5)

@@ -18,7 +18,7 @@ from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.parameters import Params
 from interp_jax.errors import InputError
 from third_party.safetensors_writer_io import write_file
-from third_party.single_file_io import Tensors, check_names, read_tensors
+from third_party.single_file_io import Tensors, check_tensors, read_tensors
 
 __all__ = ["load", "save"]
 
@@ -46,12 +46,12 @@ def load(directory: str | Path) -> tuple[Params, Dictionary]:
     for layer, (file, tensors) in enumerate(encoders):
         wanted: dict[str, tuple[int, ...]] = {"W_enc": (F, D), "b_enc": (F,), "b_dec": (width,)}
         wanted |= {"threshold": (F,)} if jumps else {}
-        check_names(file, tensors, {f"{name}_{layer}": shape for name, shape in wanted.items()})
+        check_tensors(file, tensors, {f"{name}_{layer}": shape for name, shape in wanted.items()})
         for name in wanted:
             params[name].append(tensors[f"{name}_{layer}"])
         written = directory / f"W_dec_{layer}.safetensors"
         found, name = read_tensors(written), f"W_dec_{layer}"
-        check_names(written, found, {name: (F, L - layer, width)})
+        check_tensors(written, found, {name: (F, L - layer, width)})
         decoders[name] = found[name]
     stacked = {name: np.stack(x) for name, x in params.items() if name != "threshold"}
     threshold = np.concatenate(params["threshold"]) if jumps else np.zeros(L * F, stacked["W_enc"].dtype)

@@ -11,19 +11,21 @@ import numpy as np
 
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.errors import InputError, nearest
-from third_party.single_file_io import Tensors, check_names
+from third_party.single_file_io import Tensors, check_tensors
 
 LAYERS = {"encoder.weight": "W_enc", "encoder.bias": "b_enc", "decoder.weight": "W_dec"}
 BARE = {"W_enc": "W_enc", "b_enc": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec"}
 GATED = {"decoder_bias": "b_dec", "gate_bias": "b_enc", "mag_bias": "b_mag", "r_mag": "r_mag"}
 CLASSES: dict[str, tuple[str, dict[str, str]]] = {  # kind, and names of its tensors there and here
     "AutoEncoder": ("standard", LAYERS | {"bias": "b_dec"}),
+    "AutoEncoderNew": ("standard", LAYERS | {"decoder.bias": "b_dec"}),
     "GatedAutoEncoder": ("gated", {"encoder.weight": "W_enc", "decoder.weight": "W_dec"} | GATED),
     "AutoEncoderTopK": ("topk", LAYERS | {"b_dec": "b_dec"}),
     "BatchTopKSAE": ("batch_topk", LAYERS | {"b_dec": "b_dec", "threshold": "threshold"}),
     "MatryoshkaBatchTopKSAE": ("matryoshka", BARE | {"threshold": "threshold"}),
     "JumpReluAutoEncoder": ("jumprelu", BARE | {"threshold": "threshold"}),
 }
+NOT_CENTRED = ("JumpReluAutoEncoder", "AutoEncoderNew")  # whose bias is not taken off what is read
 TRANSPOSED = {"decoder.weight", "W_enc"}
 UNSET = -1.0  # a threshold that is not used
 
@@ -40,6 +42,8 @@ def class_of(tensors: Tensors, file: Path) -> str:
         return "MatryoshkaBatchTopKSAE"
     if "bias" in tensors:
         return "AutoEncoder"
+    if "decoder.bias" in tensors:
+        return "AutoEncoderNew"
     if "W_enc" in tensors and "threshold" in tensors:
         return "JumpReluAutoEncoder"
     if "k" in tensors:
@@ -59,7 +63,7 @@ def dictionary_of(kind: str, tensors: Tensors, file: Path, trainer: dict[str, An
         raise InputError(f"{file}: no tensor {encoder!r} with two axes; {nearest(encoder, tensors)}")
     F, D = tensors[encoder].shape[:: -1 if encoder in TRANSPOSED else 1]
     wanted = {name: shape_of(name, here, D, F, kind) for name, here in names.items()}
-    check_names(file, tensors, wanted, ("k", "threshold", "group_sizes"))
+    check_tensors(file, tensors, wanted, ("k", "threshold", "group_sizes"))
     k = int(tensors.get("k", trainer.get("k", 1))) if ours in ("topk", "batch_topk", "matryoshka") else 1
     ends = np.cumsum(tensors["group_sizes"]) / F if ours == "matryoshka" and "group_sizes" in tensors else [1.0]
     cfg = Dictionary(
@@ -69,8 +73,8 @@ def dictionary_of(kind: str, tensors: Tensors, file: Path, trainer: dict[str, An
         most=k,
         k=k,
         prefixes=tuple(map(float, ends)),
-        centred=ours != "jumprelu",
-        thresholds="linear",
+        centred=kind not in NOT_CENTRED,
+        thresholds="linear" if ours == "jumprelu" else "log",
     )
     cfg.check()
     return cfg
@@ -100,14 +104,15 @@ def class_named(cfg: Dictionary) -> str:
     Raises:
       InputError: there is none.
     """
+    own = "standard" if cfg.kind == "p_anneal" else cfg.kind
     found = [
-        name for name, (kind, _) in CLASSES.items() if kind == ("standard" if cfg.kind == "p_anneal" else cfg.kind)
+        name for name, (kind, _) in CLASSES.items() if kind == own and bool(cfg.centred) == (name not in NOT_CENTRED)
     ]
-    if not found or cfg.d_out or cfg.pieces > 1 or cfg.centred == (cfg.kind == "jumprelu"):
+    if not found or cfg.d_out or cfg.pieces > 1:
         raise InputError(
             f"dictionary_learning has no dictionary of kind {cfg.kind!r} with d_out = {cfg.d_out}, pieces = {cfg.pieces}, "
-            f"centred = {cfg.centred}; it has autoencoders: {', '.join(kind for kind, _ in CLASSES.values())}, all centred but "
-            "for jumprelu"
+            f"centred = {cfg.centred}; it has autoencoders: {', '.join(dict(CLASSES.values()))}, all centred but for "
+            "jumprelu, and standard either way"
         )
     return found[0]
 

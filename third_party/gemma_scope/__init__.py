@@ -19,7 +19,7 @@ from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.parameters import Params
 from interp_jax.errors import InputError
 from third_party.safetensors_writer_io import write_file
-from third_party.single_file_io import Tensors, check_names, read_tensors, write_npz
+from third_party.single_file_io import Tensors, check_tensors, read_tensors, write_npz
 
 __all__ = ["load", "save"]
 
@@ -46,7 +46,7 @@ def load(path: str | Path, transcoder: bool = False) -> tuple[Params, Dictionary
     (D, F), width = tensors["w_enc"].shape, tensors["w_dec"].shape[1]
     wanted = {"w_enc": (D, F), "w_dec": (F, width), "b_enc": (F,), "b_dec": (width,), "threshold": (F,)}
     wanted |= {AFFINE: (D, width)} if AFFINE in tensors else {}
-    check_names(file, tensors, wanted)
+    check_tensors(file, tensors, wanted)
     skip = AFFINE in tensors
     cfg = Dictionary(
         kind="jumprelu",

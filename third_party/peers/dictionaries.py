@@ -1,6 +1,7 @@
 """Training dictionaries, an update of each kind: against SAELens and dictionary_learning.
 
     ./launch/peers dictionaries [--quick] [--shapes 256 768] [--kinds topk …] [--batches 1024 4096]
+    ./launch/peers dictionaries --rates [--tiny]        for a GPU: the library alone, see `_dictionary_rates.py`
 
 Widths d = 256, 512, 768 with F = 2,048, 4,096, 16,384 features; 32 of them active. All sides begin with the same parameters on
 the same activations, and say what their losses are; where these are defined alike they agree. All clip the gradient's norm and
@@ -36,6 +37,7 @@ from interp_jax.train.optimizer import Optimizer
 from interp_jax.train.population import population
 from interp_jax.train.run import Span
 from third_party.peers._dictionaries_torch import LEARNING, RATE, SAELENS, SAELENS_SPARSE, STEPS, Peer, Shape, peers
+from third_party.peers._dictionary_rates import rates
 from third_party.peers._rate import product_rate
 
 OURS = "interp_jax"
@@ -204,7 +206,16 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--batches", nargs="+", type=int, default=[1_024, 4_096])
     parser.add_argument("--rounds", type=int, default=5, help="how often the sides take turns")
+    parser.add_argument(
+        "--rates", action="store_true", help="activations a second, of one and of populations; for a GPU"
+    )
+    parser.add_argument("--tiny", action="store_true", help="of --rates: shapes that try it anywhere")
+    parser.add_argument("--populations", nargs="+", type=int, default=[], help="of --rates: members")
+    parser.add_argument("--precision", choices=("highest", "default"), default="highest", help="of --rates")
     options = parser.parse_args()
+    if options.rates:
+        rates(options.kinds, options.populations, options.tiny, options.precision)
+        return
     console, rate, rows = Console(width=140), product_rate(jnp.float32, 2_048), []
     console.print(f"floor: matrix products at {rate / 1e9:.0f} GFLOP/s", highlight=False)
     shapes = [(64, 512)] if options.quick else [(d, FEATURES[d]) for d in options.shapes]

@@ -17,7 +17,7 @@ import numpy as np
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.parameters import Params
 from third_party.saelens.layouts import config_of, dictionary_of, params_of, shapes_of, tensors_of
-from third_party.single_file_io import check_names, read_directory, write_directory
+from third_party.single_file_io import check_tensors, read_directory, write_directory
 
 __all__ = ["load", "save"]
 
@@ -32,7 +32,7 @@ def load(directory: str | Path) -> tuple[Params, Dictionary]:
     """
     tensors, config, file = read_directory(directory, WEIGHTS, CONFIG)
     cfg, extra = dictionary_of(config, str(file.with_name(CONFIG)))
-    check_names(file, tensors, shapes_of(cfg, extra.architecture), ("scaling_factor", "finetuning_scaling_factor"))
+    check_tensors(file, tensors, shapes_of(cfg, extra.architecture), ("scaling_factor", "finetuning_scaling_factor"))
     params = params_of({name: np.asarray(x) for name, x in tensors.items()}, cfg, extra, str(file))
     return {name: jnp.asarray(x) for name, x in params.items()}, cfg
 
@@ -49,5 +49,5 @@ def save(directory: str | Path, params: Params, cfg: Dictionary, metadata: Mappi
     Raises:
       InputError: SAELens has no such dictionary.
     """
-    config = config_of(cfg, str(np.asarray(params["W_dec"]).dtype), dict(metadata or {}))
+    config = config_of(cfg, str(np.asarray(params["b_dec"]).dtype), dict(metadata or {}))
     write_directory(directory, (WEIGHTS, tensors_of(params, cfg)), (CONFIG, config))

@@ -19,6 +19,7 @@ KINDS = {
     "topk": "topk",
     "abstopk": "abs_topk",
     "jumprelu": "jumprelu",
+    "matching_pursuit": "matching_pursuit",
     "transcoder": "standard",
     "skip_transcoder": "standard",
     "jumprelu_transcoder": "jumprelu",
@@ -33,13 +34,15 @@ WRITTEN = {
     "jumprelu": "jumprelu",
     "batch_topk": "jumprelu",
     "matryoshka": "jumprelu",
+    "matching_pursuit": "matching_pursuit",
 }
 RENAMED = {"activation_fn_str": "activation_fn", "hook_point": "hook_name", "hook_point_head_index": "hook_head_index"}
 FIELDS = (
     "architecture", "d_in", "d_sae", "d_out", "dtype", "device", "metadata", "reshape_activations", "apply_b_dec_to_input",
     "normalize_activations", "k", "rescale_acts_by_decoder_norm", "activation_fn", "activation_fn_kwargs",
-    "finetuning_scaling_factor",
+    "finetuning_scaling_factor", "max_iterations", "residual_threshold", "stop_on_duplicate_support",
 )  # fmt: skip
+PURSUIT = {"residual_threshold": 0.0, "stop_on_duplicate_support": False}  # k steps, whatever is left
 FIRST_VERSION = 6  # whose fields are all the dictionary's own
 
 
@@ -80,7 +83,7 @@ def dictionary_of(config: Mapping[str, Any], where: str) -> tuple[Dictionary, Ex
         k=k or 1,
         skip="skip" in architecture,
         centred=bool(fields.get("apply_b_dec_to_input", not d_out)),
-        thresholds="linear",
+        thresholds="linear" if KINDS[architecture] == "jumprelu" else "log",
     )
     cfg.check()
     return cfg, Extra(architecture, bool(fields.get("rescale_acts_by_decoder_norm", False)))
@@ -96,11 +99,30 @@ def architecture_of(fields: Mapping[str, Any], where: str) -> tuple[str, int]:
         raise InputError(f"{where}: activation_fn = {activation!r} is not handled; known: relu, topk")
     if found not in KINDS:
         raise InputError(f"{where}: architecture = {found!r} is not handled; {nearest(str(found), KINDS)}")
+    if found == "matching_pursuit":
+        return found, steps_of(fields, where)
     if found not in ("topk", "abstopk"):
         return found, 0
     if type(k) is not int or k < 1:
         raise InputError(f"{where}: k = {k!r} has to be a number of features")
     return found, k
+
+
+def steps_of(fields: Mapping[str, Any], where: str) -> int:
+    """The steps that a matching pursuit takes, of which none is left out; the width where none are told."""
+    for name, value in PURSUIT.items():
+        if fields.get(name, "absent") != value:
+            raise InputError(
+                f"{where}: {name} = {fields.get(name)!r} is not handled; it has to be {value!r}, so that every example takes "
+                "max_iterations steps"
+            )
+    if fields.get("apply_b_dec_to_input", True) is not True:
+        raise InputError(f"{where}: apply_b_dec_to_input = False is not handled of matching pursuit")
+    k = fields.get("max_iterations")
+    k = fields.get("d_in") if k is None else k
+    if type(k) is not int or k < 1:
+        raise InputError(f"{where}: max_iterations = {k!r} has to be a number of steps")
+    return k
 
 
 def is_new(fields: Mapping[str, Any]) -> bool:
@@ -112,7 +134,10 @@ def is_new(fields: Mapping[str, Any]) -> bool:
 def shapes_of(cfg: Dictionary, architecture: str) -> dict[str, tuple[int, ...]]:
     """The tensors that a file has."""
     D, F, width = cfg.d_in, cfg.n_features, cfg.width_out
-    found: dict[str, tuple[int, ...]] = {"W_enc": (D, F), "W_dec": (F, width), "b_dec": (width,)}
+    found: dict[str, tuple[int, ...]] = {} if cfg.kind == "matching_pursuit" else {"W_enc": (D, F)}
+    found |= {"W_dec": (F, width), "b_dec": (width,)}
+    if cfg.kind == "matching_pursuit":
+        return found
     if architecture == "gated":
         return found | {"b_gate": (F,), "b_mag": (F,), "r_mag": (F,)}
     found["b_enc"] = (F,)
@@ -127,6 +152,8 @@ def params_of(tensors: Mapping[str, np.ndarray], cfg: Dictionary, extra: Extra, 
         if name in tensors and not np.all(tensors[name] == 1):
             raise InputError(f"{where}: tensor {name!r} is not 1, and is not handled")
     found = {name: tensors[name] for name in tensors if "scaling_factor" not in name}
+    if cfg.kind == "matching_pursuit":
+        return found
     found["W_enc"] = np.ascontiguousarray(found["W_enc"].T)
     if cfg.kind == "gated":
         found["b_enc"] = found.pop("b_gate")
@@ -166,6 +193,8 @@ def config_of(cfg: Dictionary, dtype: str, metadata: dict[str, Any]) -> dict[str
         "metadata": {"sae_lens_version": "6.0.0", **metadata},
     }
     found |= {"d_out": int(cfg.d_out)} if cfg.d_out else {}
+    if known == "matching_pursuit":
+        return found | PURSUIT | {"max_iterations": int(cfg.k)}
     return found | ({"k": int(cfg.k), "rescale_acts_by_decoder_norm": False} if known in ("topk", "abstopk") else {})
 
 
@@ -173,7 +202,10 @@ def tensors_of(params: Params, cfg: Dictionary) -> dict[str, np.ndarray]:
     """The tensors of the features in use."""
     used = int(cfg.width) or int(cfg.n_features)
     rows = {name: np.asarray(x)[:used] for name, x in params.items() if name not in ("b_dec", "W_skip", "threshold")}
-    found = {"W_enc": rows["W_enc"].T, "W_dec": rows["W_dec"], "b_dec": np.asarray(params["b_dec"])}
+    found = {"W_dec": rows["W_dec"], "b_dec": np.asarray(params["b_dec"])}
+    if cfg.kind == "matching_pursuit":
+        return found
+    found["W_enc"] = rows["W_enc"].T
     if cfg.kind == "gated":
         found |= {"b_gate": rows["b_enc"], "b_mag": rows["b_mag"], "r_mag": rows["r_mag"]}
     else:

@@ -16,7 +16,7 @@ import numpy as np
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.parameters import Params
 from interp_jax.errors import InputError
-from third_party.single_file_io import Tensors, check_names, read_directory, write_directory
+from third_party.single_file_io import Tensors, check_tensors, read_directory, write_directory
 
 __all__ = ["load", "save"]
 
@@ -38,7 +38,7 @@ def load(directory: str | Path) -> tuple[Params, Dictionary]:
         "W_dec": (F, D),
         "b_dec": (D,),
     }
-    check_names(file, tensors, wanted | ({"W_skip": (D, D)} if cfg.skip else {}))
+    check_tensors(file, tensors, wanted | ({"W_skip": (D, D)} if cfg.skip else {}))
     params = {"W_enc": tensors["encoder.weight"], "b_enc": tensors["encoder.bias"]}
     params |= {name: tensors[name] for name in ("W_dec", "b_dec", *(["W_skip"] if cfg.skip else []))}
     return {name: jnp.asarray(x) for name, x in params.items()}, cfg

@@ -8,12 +8,12 @@ A feature and its opposite are one direction, where ReLU features need two.
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from interp_jax.dictionaries import sparse
-from interp_jax.dictionaries.chosen import read, reconstruct
+from interp_jax.dictionaries.chosen import Picked, fired, matrix, read, reconstruct
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.dead import auxiliary
 from interp_jax.dictionaries.judged import Batch, Judged, Situation, error_of, k_now
 from interp_jax.dictionaries.kinds import topk
+from interp_jax.dictionaries.over_mesh import mesh_here, of_rows
 from interp_jax.dictionaries.parameters import Params
 from interp_jax.dictionaries.sparse import Entries
 from interp_jax.dictionaries.top_k import top_k
@@ -23,17 +23,20 @@ UNIT_ROWS = True
 init, decode = topk.init, topk.decode
 
 
-def pick(z: Float[Array, "B F"], k: Int[Array, ""], cfg: Dictionary) -> Entries:
+def pick(z: Float[Array, "B F"], k: Int[Array, ""], cfg: Dictionary) -> Picked:
     """The k entries of each row with the largest sizes; features not in use (-inf) never."""
     used = jnp.isfinite(z)
-    _, feature = top_k(jnp.where(used, jnp.abs(z), -1.0), cfg.most, shards=cfg.feature_shards)
+    sizes = jnp.where(used, jnp.abs(z), -1.0)
+    if mesh_here():
+        return jnp.where(of_rows(sizes, k, cfg.most) & used, z, 0.0)
+    _, feature = top_k(sizes, cfg.most)
     values = jnp.take_along_axis(jnp.where(used, z, 0.0), feature, 1)
     return Entries(jnp.where(jnp.arange(cfg.most) < k, values, 0.0).T, feature.T)
 
 
 def encode(params: Params, x: Float[Array, "B D"], cfg: Dictionary) -> Float[Array, "B F"]:
     """Features."""
-    return sparse.dense(pick(read(params, x, cfg).z, jnp.asarray(cfg.k), cfg), cfg.n_features)
+    return matrix(pick(read(params, x, cfg).z, jnp.asarray(cfg.k), cfg), cfg.n_features)
 
 
 def loss(params: Params, batch: Batch, cfg: Dictionary, situation: Situation) -> Judged:
@@ -45,4 +48,4 @@ def loss(params: Params, batch: Batch, cfg: Dictionary, situation: Situation) ->
     left, error = batch.y - said, error_of(batch, said)
     revived = auxiliary(params, batch.x, left, cfg, situation)
     terms = {"error": error, "auxiliary": revived}
-    return Judged(error + revived, terms, sparse.fired(entries, cfg.n_features), {}, left)
+    return Judged(error + revived, terms, fired(entries, cfg.n_features), {}, left)

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from interp_jax.dictionaries import sparse
-from interp_jax.dictionaries.chosen import read, reconstruct
+from interp_jax.dictionaries.chosen import Picked, fired, read, reconstruct, values_of
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.dead import auxiliary
 from interp_jax.dictionaries.judged import Batch, Judged, Situation, error_of, k_now
 from interp_jax.dictionaries.kinds import standard
+from interp_jax.dictionaries.over_mesh import mesh_here, of_all
 from interp_jax.dictionaries.parameters import Params, initial
 from interp_jax.dictionaries.sparse import Entries
 from interp_jax.dictionaries.top_k import largest
@@ -38,9 +38,11 @@ def encode(params: Params, x: Float[Array, "B D"], cfg: Dictionary) -> Float[Arr
     return jnp.where(z > jnp.maximum(params["threshold"], 0.0), z, 0.0)
 
 
-def pick(z: Float[Array, "B F"], k: Int[Array, ""], cfg: Dictionary) -> Entries:
+def pick(z: Float[Array, "B F"], k: Int[Array, ""], cfg: Dictionary) -> Picked:
     """The B·k largest entries that are positive."""
     n = len(z)
+    if mesh_here():
+        return jnp.where(of_all(z, n * k) & (z > 0), z, 0.0)
     values, row, feature = largest(z, n * k, n * cfg.most)
     slots = (cfg.most, n)
     return Entries(jnp.maximum(values, 0.0).reshape(slots), feature.reshape(slots), row.reshape(slots))
@@ -59,7 +61,7 @@ def judge(
     batch: Batch,
     cfg: Dictionary,
     situation: Situation,
-    picked: Entries,
+    picked: Picked,
     said: Float[Array, "B O"],
     error: Float[Array, ""] | None,
 ) -> Judged:
@@ -69,12 +71,13 @@ def judge(
     total = (own if error is None else error) + revived
     threshold = next_threshold(params["threshold"], picked)
     terms = {"error": own, "auxiliary": revived, "threshold": threshold}
-    return Judged(total, terms, sparse.fired(picked, cfg.n_features), {"threshold": threshold}, left)
+    return Judged(total, terms, fired(picked, cfg.n_features), {"threshold": threshold}, left)
 
 
-def next_threshold(threshold: Float[Array, ""], picked: Entries) -> Float[Array, ""]:
+def next_threshold(threshold: Float[Array, ""], picked: Picked) -> Float[Array, ""]:
     """The moving average of the smallest active feature."""
-    smallest = jnp.where(picked.values > 0, picked.values, jnp.inf).min()
+    values = values_of(picked)
+    smallest = jnp.where(values > 0, values, jnp.inf).min()
     smallest = jnp.where(jnp.isfinite(smallest), smallest, 0.0)
     moved = jnp.where(threshold == UNSET, smallest, KEPT * threshold + (1 - KEPT) * smallest)
     return jax.lax.stop_gradient(moved)

@@ -9,12 +9,12 @@ Rows of the decoder have length 1. k may differ between the members of a populat
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from interp_jax.dictionaries import sparse
-from interp_jax.dictionaries.chosen import read, reconstruct
+from interp_jax.dictionaries.chosen import Picked, fired, matrix, read, reconstruct
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.dead import auxiliary
 from interp_jax.dictionaries.judged import Batch, Judged, Situation, error_of, k_now
 from interp_jax.dictionaries.kinds import standard
+from interp_jax.dictionaries.over_mesh import mesh_here, of_rows
 from interp_jax.dictionaries.parameters import Params, initial
 from interp_jax.dictionaries.sparse import Entries
 from interp_jax.dictionaries.top_k import top_k
@@ -29,16 +29,18 @@ def init(key: Key[Array, ""], cfg: Dictionary) -> Params:
     return initial(key, cfg)
 
 
-def pick(z: Float[Array, "B F"], k: Int[Array, ""], cfg: Dictionary) -> Entries:
+def pick(z: Float[Array, "B F"], k: Int[Array, ""], cfg: Dictionary) -> Picked:
     """The k largest of each row that are positive."""
-    values, feature = top_k(z, cfg.most, shards=cfg.feature_shards)
+    if mesh_here():
+        return jnp.where(of_rows(z, k, cfg.most) & (z > 0), z, 0.0)
+    values, feature = top_k(z, cfg.most)
     stays = (jnp.arange(cfg.most) < k) & (values > 0)
     return Entries(jnp.where(stays, values, 0.0).T, feature.T)
 
 
 def encode(params: Params, x: Float[Array, "B D"], cfg: Dictionary) -> Float[Array, "B F"]:
     """Features."""
-    return sparse.dense(pick(read(params, x, cfg).z, jnp.asarray(cfg.k), cfg), cfg.n_features)
+    return matrix(pick(read(params, x, cfg).z, jnp.asarray(cfg.k), cfg), cfg.n_features)
 
 
 def loss(params: Params, batch: Batch, cfg: Dictionary, situation: Situation) -> Judged:
@@ -50,4 +52,4 @@ def loss(params: Params, batch: Batch, cfg: Dictionary, situation: Situation) ->
     left, error = batch.y - said, error_of(batch, said)
     revived = auxiliary(params, batch.x, left, cfg, situation)
     terms = {"error": error, "auxiliary": revived}
-    return Judged(error + revived, terms, sparse.fired(entries, cfg.n_features), {}, left)
+    return Judged(error + revived, terms, fired(entries, cfg.n_features), {}, left)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from interp_jax.dictionaries import dictionary
 from interp_jax.dictionaries.config import Dictionary
@@ -66,20 +66,28 @@ class Fidelity(NamedTuple):
     dead: Float[np.ndarray, "..."]
 
 
-def sums(y: Float[Array, "B O"], reconstruction: Float[Array, "B O"], f: Float[Array, "B F"]) -> Sums:
-    """Of a block."""
-    mean, lengths = y.mean(0), jnp.linalg.norm(y, axis=1) * jnp.linalg.norm(reconstruction, axis=1)
-    products = (y * reconstruction).sum(1)
+def sums(
+    y: Float[Array, "B O"],
+    reconstruction: Float[Array, "B O"],
+    f: Float[Array, "B F"],
+    counts: Bool[Array, " B"] | None = None,
+) -> Sums:
+    """Of a block, or of those of its examples that count."""
+    counts = jnp.ones(len(y), bool) if counts is None else counts
+    n, of = counts.sum(dtype=jnp.int32), lambda x: jnp.where(counts[:, None], x, 0.0)
+    mean = of(y).sum(0) / jnp.maximum(n, 1)
+    lengths = jnp.linalg.norm(y, axis=1) * jnp.linalg.norm(reconstruction, axis=1)
+    products = jnp.where(counts, (y * reconstruction).sum(1), 0.0)
     return Sums(
-        jnp.int32(len(y)),
+        n,
         mean,
-        (reconstruction - y).mean(0),
-        jnp.square(y - mean).sum(),
-        jnp.square(y - reconstruction).sum(),
+        of(reconstruction - y).sum(0) / jnp.maximum(n, 1),
+        jnp.square(of(y - mean)).sum(),
+        jnp.square(of(y - reconstruction)).sum(),
         (products / jnp.maximum(lengths, LEAST)).sum(),
-        jnp.square(reconstruction).sum(),
+        jnp.square(of(reconstruction)).sum(),
         products.sum(),
-        (f != 0).sum(0, dtype=jnp.int32),
+        (of(f) != 0).sum(0, dtype=jnp.int32),
     )
 
 

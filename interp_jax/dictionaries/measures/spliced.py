@@ -4,6 +4,7 @@
     KL(clean ‖ spliced) = Σ_v p_clean(v) log (p_clean(v) / p_spliced(v))          and recovered likewise, with KL for L
 
 "Without" is the activation replaced by 0, or by its mean: zero- and mean-ablation give different numbers, and both are told.
+Positions that do not count (ends of text, the first of a window) keep their activation: there is nothing to recover.
 All is kept by position: what a dictionary loses at the first few tokens says little of the others.
 """
 
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from interp_jax import taps
 from interp_jax.train.language import token_losses
@@ -30,7 +31,14 @@ class Spliced(NamedTuple):
     kl: dict[str, Float[Array, "B P"]]
 
 
-def splice(model: Model, read: str, write: str, layer: Any, reconstruct: Reconstruct) -> Model:
+def splice(
+    model: Model,
+    read: str,
+    write: str,
+    layer: Any,
+    reconstruct: Reconstruct,
+    counts: Bool[Array, "B P"] | None = None,
+) -> Model:
     """The model with what a dictionary makes of a layer's activations at one site in place of those at another, or at the same.
 
     Args:
@@ -39,6 +47,7 @@ def splice(model: Model, read: str, write: str, layer: Any, reconstruct: Reconst
       write: the site that it writes, in the same layer, not before `read`.
       layer: which; may be traced.
       reconstruct: of rows.
+      counts: the positions where the dictionary speaks; by default all.
     """
     held: list[Array] = []
 
@@ -48,7 +57,12 @@ def splice(model: Model, read: str, write: str, layer: Any, reconstruct: Reconst
 
     def put(x: Array, at: Any) -> Array:
         source = held.pop() if read != write else x
-        said = lambda: reconstruct(source.reshape(-1, source[0, 0].size)).reshape(x.shape).astype(x.dtype)
+        there = jnp.ones(x.shape[:2], bool) if counts is None else counts
+
+        def said() -> Array:
+            own = reconstruct(source.reshape(-1, source[0, 0].size)).reshape(x.shape).astype(x.dtype)
+            return jnp.where(there.reshape(*x.shape[:2], *(1,) * (x.ndim - 2)), own, x)
+
         return jax.lax.cond(at == layer, said, lambda: x)
 
     edits = {write: put} | ({read: keep} if read != write else {})
@@ -62,6 +76,7 @@ def spliced(
     layer: Any,
     reconstruct: Reconstruct,
     mean: Float[Array, " O"],
+    counts: Bool[Array, "B P"] | None = None,
 ) -> Spliced:
     """What the model loses, target by target.
 
@@ -72,6 +87,7 @@ def spliced(
       layer: of both.
       reconstruct: of rows.
       mean: of what is written, over data like these.
+      counts: the positions where something else stands; by default all.
     """
     ways: dict[str, Reconstruct] = {
         "spliced": reconstruct,
@@ -79,7 +95,7 @@ def spliced(
         "mean": lambda x: jnp.broadcast_to(mean, (len(x), len(mean))),
     }
     logits = {"clean": model(tokens[:, :-1])}
-    logits |= {name: splice(model, *sites, layer, way)(tokens[:, :-1]) for name, way in ways.items()}
+    logits |= {name: splice(model, *sites, layer, way, counts)(tokens[:, :-1]) for name, way in ways.items()}
     clean = jax.nn.log_softmax(logits["clean"])
     kl = {name: (jnp.exp(clean) * (clean - jax.nn.log_softmax(x))).sum(-1) for name, x in logits.items()}
     return Spliced({name: token_losses(x, tokens[:, 1:]) for name, x in logits.items()}, kl)

@@ -109,11 +109,17 @@ def _cosines(first: Float[Array, "F D"], second: Float[Array, "F D"]) -> Float[A
     return jnp.matmul(unit_rows(first), unit_rows(second).T, precision="highest")
 
 
+def below_by_chance(cosine: Float[np.ndarray, " N"], n: int, d: int) -> Float[np.ndarray, " N"]:
+    """The chance that the largest of n cosines with random directions in d >= 2 dimensions lies below each of these."""
+    half = (d - 1) / 2
+    return scipy.stats.beta.cdf((1 + cosine) / 2, half, half) ** n
+
+
 def nearest_by_chance(n: int, d: int, level: float = 0.95) -> Chance:
     """In closed form; n directions in d >= 2 dimensions."""
     half = (d - 1) / 2
     cosine = np.cos(np.linspace(np.pi, 0, POINTS))  # dense where it ends
-    below = scipy.stats.beta.cdf((1 + cosine) / 2, half, half) ** n
+    below = below_by_chance(cosine, n, d)
     quantile = 2 * scipy.stats.beta.ppf(level ** (1 / n), half, half) - 1
     return Chance(float(1 - np.trapezoid(below, cosine)), float(quantile))
 

@@ -39,8 +39,8 @@ def opened(config: Config) -> Store:
 
 def named(config: Config, store: Store, here: Mapping[str, Place]) -> dict[str, str]:
     """What is read and what is said, by the names of the store."""
-    own, n = config.dictionary, len(config.depths)
-    widths = {"read": own.d_in // n, "write": own.width_out // n}
+    own = config.dictionary
+    widths = {"read": own.d_in // own.pieces, "write": own.width_out // own.pieces}
     return {what: store.named(place, widths[what.split()[0]]) for what, place in here.items()}
 
 

@@ -7,13 +7,22 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32
 
+from interp_jax.activations.harvest import counting
 from interp_jax.activations.normaliser import Normaliser, normalised, restored
-from interp_jax.data.text import windows
 from interp_jax.dictionaries.end_to_end import Rest, error_through, rest_of
 from interp_jax.dictionaries.judged import Batch
-from interp_jax.errors import InputError
 from interp_jax.experiments.dictionaries.config import Config
-from interp_jax.experiments.dictionaries.subject import MEASURED, Configs, Shared, in_order, joined, rows
+from interp_jax.experiments.dictionaries.finite import check_finite
+from interp_jax.experiments.dictionaries.subject import (
+    MEASURED,
+    Both,
+    Configs,
+    Shared,
+    gathered,
+    in_order,
+    rows,
+    windows_behind,
+)
 from interp_jax.models import transformer
 from interp_jax.models.transformer import Params, TransformerConfig
 
@@ -35,11 +44,11 @@ class Through(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """The activations of the steps from `first` on, normalised; `through` where the model judges."""
+    """The activations of the steps from `first` on, of all places, normalised; `through` where the model judges."""
 
     first: Int32[Array, ""]
-    read: Float[Array, "T B D"]
-    write: Float[Array, "T B O"]
+    read: Float[Array, "S T B D"]
+    write: Float[Array, "S T B O"]
     through: Through | None = None
 
 
@@ -49,34 +58,45 @@ def stream(config: Config, cfgs: Configs, shared: Shared, first: Int32[Array, ""
     if config.objective == "end_to_end":
         return whole_windows(config, cfgs, shared, first, b)
     found = rows(config, cfgs, shared, b)
-    return Stream(first, *(normalised(found[name], shared.normal[name]) for name in ("read", "write")))
+    return Stream(first, *place_by_place(found, shared))
 
 
-def from_store(shared: Shared, first: Int32[Array, ""], found: dict[str, Array]) -> Stream:
-    """The same of what was loaded: `read i` of every layer i, and `write i` where something else is said."""
+def place_by_place(found: Both, shared: Shared) -> list[Float[Array, "S T B D"]]:
+    """What is read and what is said, normalised."""
+    return [jax.vmap(normalised)(found[name], shared.normal[name]) for name in ("read", "write")]
+
+
+def from_store(config: Config, shared: Shared, first: Int32[Array, ""], found: dict[str, Array]) -> Stream:
+    """The same of what was loaded: `read i` of every place i, and `write i` where something else is said."""
     said = {name.replace("read", "write"): x for name, x in found.items()} | found
-    both = {name: x.astype(jnp.float32) for name, x in joined([said]).items()}
-    return Stream(first, *(normalised(both[name], shared.normal[name]) for name in ("read", "write")))
+    both = gathered(config, [dict(sorted(said.items(), key=lambda named: int(named[0].split()[1])))])
+    return Stream(first, *place_by_place({name: x.astype(jnp.float32) for name, x in both.items()}, shared))
 
 
 def whole_windows(config: Config, cfgs: Configs, shared: Shared, first: Int32[Array, ""], b: Any) -> Stream:
     """Windows in their order, without their first positions."""
     length, skip = cfgs[0].n_context, config.harvest.skip_first
     each = config.batch_size // length
-    tokens = windows(shared.train, config.stream_seed, b, config.stream_steps * each, length)
+    text = (shared.train, shared.prefix)
+    tokens = windows_behind(text, config.stream_seed, b, config.stream_steps * each, length)
     tokens = tokens.reshape(config.stream_steps, each, length)
-    x = jax.lax.map(lambda some: in_order(config, cfgs, shared, some)["read"], tokens)
-    counts = jnp.broadcast_to(jnp.arange(length) >= skip, tokens.shape)
-    if config.harvest.excluded:
-        counts &= ~jnp.isin(tokens, jnp.asarray(config.harvest.excluded, jnp.int32))
-    read = normalised(x[:, :, skip:].reshape(config.stream_steps, -1, x.shape[-1]), shared.normal["read"])
-    return Stream(first, read, read, Through(x, counts, shared.models[0], shared.normal["write"]))
+    x = jax.lax.map(lambda some: in_order(config, cfgs, shared, some)["read"][0], tokens)
+    counts = counting(config.harvest, tokens, x.reshape(-1, x.shape[-1])).reshape(tokens.shape)
+    normal = {name: here(by, 0) for name, by in shared.normal.items()}
+    read = normalised(x[:, :, skip:].reshape(config.stream_steps, -1, x.shape[-1]), normal["read"])[None]
+    return Stream(first, read, read, Through(x, counts, shared.models[0], normal["write"]))
+
+
+def here(by: Normaliser, place: Any) -> Normaliser:
+    """How activations of one place are normalised."""
+    return Normaliser(*(leaf[place] for leaf in by))
 
 
 def batch_of(cfgs: Configs, hypers: Config, stream: Stream, seed: Array, step: Array) -> Batch:
     """The activations of a step, and what judges what is said of them."""
     at = lambda x: jax.lax.dynamic_index_in_dim(x, step - stream.first, keepdims=False)
-    batch = Batch(at(stream.read), at(stream.write))
+    own = lambda x: jax.lax.dynamic_slice(x, (hypers.place, step - stream.first, 0, 0), (1, 1, *x.shape[2:]))[0, 0]
+    batch = Batch(own(stream.read), own(stream.write))
     if stream.through is None:
         return batch
     x, counts, skip = at(stream.through.x), at(stream.through.counts), hypers.harvest.skip_first
@@ -91,7 +111,8 @@ def batch_of(cfgs: Configs, hypers: Config, stream: Stream, seed: Array, step: A
 
 def rest(config: Config, cfg: TransformerConfig, params: Params) -> Rest:
     """The model after the place that is read."""
-    layer = config.layer % cfg.n_layers + (config.site == "blocks.resid_post")
+    ((site, _, depth),) = config.places
+    layer = depth % cfg.n_layers + (site == "blocks.resid_post")
     one = lambda x, at: transformer.blocks(params, x, cfg, first_layer=at, stop_layer=at + 1)[0]
     return rest_of(one, partial(_logits, cfg, params), range(layer, cfg.n_layers))
 
@@ -101,23 +122,5 @@ def _logits(cfg: TransformerConfig, params: Params, x: Array) -> Array:
 
 
 def refuse(config: Config, stream: Stream) -> None:
-    """Raise `InputError` for activations that are not finite, naming the place, the step and the example.
-
-    An infinite activation of a model makes every later one of its window infinite too; the first is named.
-    """
-    for name, site in zip(("read", "write"), config.sites, strict=True):
-        where = int(first_not_finite(getattr(stream, name)))
-        if where >= 0:
-            _, B, D = getattr(stream, name).shape
-            step, example, dimension = where // (B * D), where // D % B, where % D
-            raise InputError(
-                f"activations of {site}, layer {config.layer}, of {config.model.path or 'the model'} are not finite: step "
-                f"{int(stream.first) + step}, example {example}, dimension {dimension}; nothing was trained on them"
-            )
-
-
-@jax.jit
-def first_not_finite(x: Float[Array, "..."]) -> Int32[Array, ""]:
-    """The flat index of the first element that is not finite; -1 where all are."""
-    bad = ~jnp.isfinite(x).reshape(-1)
-    return jnp.where(bad.any(), bad.argmax(), -1).astype(jnp.int32)
+    """Raise `InputError` for activations that are not finite, naming the place, the step and the example."""
+    check_finite(config, {"read": stream.read, "write": stream.write}, int(stream.first))

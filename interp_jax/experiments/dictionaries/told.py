@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float
 
+from interp_jax.dictionaries.config import WITH_THRESHOLDS, Dictionary
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.train.run import ALIVE
 
@@ -30,16 +31,27 @@ def name_of(group: GroupResult) -> str:
     return NAMES[group.config.dictionary.kind]
 
 
-def complaint(step: int, metrics: Mapping[str, Values]) -> str:
+def complaint(cfg: Dictionary, step: int, metrics: Mapping[str, Values]) -> str:
     """What to say of members none of whose features has been active since the line before; nothing where there are none."""
     silent = np.flatnonzero(np.asarray(metrics["l0"]) == 0)
     if not len(silent):
         return ""
     members = ", ".join(map(str, silent[:5])) + (" …" if len(silent) > 5 else "")
     return (
-        f"no feature is active in {len(silent)} of {len(metrics['l0'])} dictionaries by step {step} (members {members}): the "
-        "penalty is too strong (dictionary.sparsity, sparsity_warmup), thresholds too high (first_threshold), or the rate is"
+        f"no feature is active in {len(silent)} of {len(metrics['l0'])} {NAMES[cfg.kind]} dictionaries by step {step} (members "
+        f"{members}): {cause(cfg)}"
     )
+
+
+def cause(cfg: Dictionary) -> str:
+    """Why all features of a dictionary of this kind may be silent."""
+    rate = "the rate is too high (optimizer.learning_rate)"
+    if cfg.is_by_k:
+        return f"none is positive on what is read: {rate}, or what is read is 0 or far larger than the rate is for (normalise)"
+    causes = ["the penalty is too strong (dictionary.sparsity, sparsity_warmup)"]
+    if cfg.kind in WITH_THRESHOLDS:
+        causes.append("thresholds are too high (dictionary.first_threshold)")
+    return ", ".join([*causes, f"or {rate}"])
 
 
 NAMES = {

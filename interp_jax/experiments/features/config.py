@@ -89,6 +89,21 @@ class Flags:
 
 
 @part
+class Concepts:
+    """How features are probed for concepts, values of what Python's `tokenize` says of source code.
+
+    Attributes:
+      per_decade: sizes of activations that are told apart, between `shown.low` and `shown.high`.
+      least: tokens that have the concept, and that do not, for a score to be told.
+      listed: concepts listed of each feature.
+    """
+
+    per_decade: int = 4
+    least: int = 50
+    listed: int = 4
+
+
+@part
 class Config:
     """The features of one dictionary. The seed is that of the examples that are drawn and of the random directions.
 
@@ -103,6 +118,7 @@ class Config:
     shown: Shown = Shown()
     clamp: Clamp = Clamp()
     flags: Flags = Flags()
+    concepts: Concepts = Concepts()
     neuronpedia: bool = False
 
     def check(self) -> None:
@@ -111,7 +127,7 @@ class Config:
             raise InputError(f"steps = {self.steps}: nothing is trained, so there is one step, which does nothing")
         self.dictionary.check()
         least = {"before": 0, "after": 0}
-        for section in ("text", "shown", "clamp"):
+        for section in ("text", "shown", "clamp", "concepts"):
             for name, value in vars(getattr(self, section)).items():
                 if isinstance(value, int) and value < least.get(name, 1):
                     raise InputError(f"{section}.{name} = {value}: must be at least {least.get(name, 1)}")

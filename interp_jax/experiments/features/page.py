@@ -11,10 +11,11 @@ from interp_jax.dictionaries.measures.activity import log_edges
 from interp_jax.dictionaries.measures.neighbours import overlap
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.features import source
+from interp_jax.experiments.features.concepts import names as concept_names
 from interp_jax.experiments.features.config import Config
 from interp_jax.experiments.features.source import Found, Text
 from interp_jax.results import plots
-from interp_jax.results.feature_page import Features, Named, Snippets, explorer
+from interp_jax.results.feature_page import Concepts, Features, Named, Snippets, explorer
 from interp_jax.results.report import Block, Figure, Page, Section, TableBlock
 from interp_jax.results.tables import Table
 from third_party import neuronpedia
@@ -27,7 +28,9 @@ set to a multiple of its largest activation at every token of some held-out wind
 model's next token from what it was, in nats, and the same for random directions. The shade of a token is the feature's
 activation on it, in units of its largest; the outlined token is the example's own. What a feature makes likely is what its row
 of the decoder adds to the logits directly, for one unit of activation; what rises and falls are probabilities, in the whole
-model with the feature clamped, as means over tokens."""
+model with the feature clamped, as means over tokens. The probe score says how well the feature alone tells the concept beside
+it, a label that Python's own tokenizer gives the token: the chance that a token with the concept has the larger activation
+(AUROC, .5 for a feature that knows nothing); "moved labels" is the best such score of labels moved along the text."""
 MOST_POINTS = 4_000  # features in a figure
 Seen = Mapping[str, np.ndarray]
 
@@ -42,7 +45,7 @@ def report(groups: list[GroupResult]) -> Page:
             config = jax.tree.map(lambda leaf: leaf[i].item(), group.config)  # noqa: B023
             seen = {name: value[i] for name, value in group.observations[config.steps].items()}
             found = source.find(config.dictionary)
-            text, name = source.text_of(found.trained.model), group.hashes[i][:8]
+            text, name = source.text_of(found.trained), group.hashes[i][:8]
             shown = features_of(config, seen, found, text)
             insert, written = explorer(
                 name, shown, "Hover over a token for its activation, over a bar for its number."
@@ -61,9 +64,9 @@ def report(groups: list[GroupResult]) -> Page:
 
 def place_of(found: Found) -> str:
     """Where it reads and writes, in words."""
-    read, written = found.trained.sites
+    ((read, written, layer),) = found.trained.read
     sites = f"`{read}`" if read == written else f"`{read}`, and says `{written}`"
-    return f"It reads {sites}, layer {found.trained.layer}, of `{found.trained.model.path}`; its hash is `{found.member.hash}`."
+    return f"It reads {sites}, layer {layer}, of `{found.trained.model.path}`; its hash is `{found.member.hash}`."
 
 
 def features_of(config: Config, seen: Seen, found: Found, text: Text) -> Features:
@@ -87,7 +90,10 @@ def features_of(config: Config, seen: Seen, found: Found, text: Text) -> Feature
         "largest rise": clamped["rise"][used, 0],
         "random rise": clamped["control_rise"][used],
     }
-    columns |= {name.removeprefix("score."): seen[name][used] for name in seen if name.startswith("score.")}
+    found = concepts_of(config, seen, used)
+    if found is not None:
+        columns = {"density": density, "probe score": found.best.values[:, 0]} | columns
+        columns["moved labels"] = np.where(fired > 0, best_scores(config, seen, used, "control").max(0), np.nan)
     return Features(
         text.names,
         {title: np.asarray(values, np.float32) for title, values in columns.items()},
@@ -100,7 +106,27 @@ def features_of(config: Config, seen: Seen, found: Found, text: Text) -> Feature
         {title: Named(of.ids[used], of.values[used]) for title, of in tokens_of(seen, clamped).items()},
         near,
         shared,
+        found,
     )
+
+
+def concepts_of(config: Config, seen: Seen, used: slice) -> Concepts | None:
+    """The concepts that each feature tells best; None where the text has no labels. A feature that never fired tells none."""
+    if "concepts.auroc" not in seen:
+        return None
+    score = best_scores(config, seen, used, "auroc")
+    order = np.argsort(-score, axis=0, kind="stable")[: config.concepts.listed].T
+    values = np.take_along_axis(score.T, order, 1)
+    told = values > 0
+    best = Named(np.where(told, order, -1).astype(np.int32), np.where(told, values, np.nan).astype(np.float32))
+    return Concepts(concept_names(), best)
+
+
+def best_scores(config: Config, seen: Seen, used: slice, name: str) -> Float[np.ndarray, "C F"]:
+    """Scores of features that fired, of concepts with enough tokens on either side; 0 elsewhere."""
+    enough = np.minimum(seen["concepts.n"], seen["concepts.without"]) >= config.concepts.least
+    counts = enough[:, None] & (seen["fired"][used] > 0)
+    return np.where(counts, np.nan_to_num(seen[f"concepts.{name}"][:, used]), 0.0)
 
 
 def part(snippets: Snippets, used: slice) -> Snippets:
@@ -161,6 +187,7 @@ def overview(config: Config, seen: Seen, shown: Features, text: Text) -> list[Bl
         ("clamped on", f"{c.windows} windows of {c.length} tokens"),
         ("clamped, with more effect than a random direction", f"{above:.1%}"),
     ]  # fmt: skip
+    facts.append(("probed for", probed_for(config, seen, shown)))
     blocks: list[Block] = [TableBlock(Table(("", ""), facts, "The dictionary as a whole."))]
     alive = density > 0
     if alive.any():
@@ -185,11 +212,28 @@ def overview(config: Config, seen: Seen, shown: Features, text: Text) -> list[Bl
     return blocks
 
 
+def probed_for(config: Config, seen: Seen, shown: Features) -> str:
+    """For which concepts features were probed, and how much better they tell true labels than moved ones."""
+    if shown.concepts is None:
+        return "nothing: the held-out text has no document of Python, which alone has labels"
+    n = int((np.minimum(seen["concepts.n"], seen["concepts.without"]) >= config.concepts.least).sum())
+    score, moved = shown.columns["probe score"], shown.columns["moved labels"]
+    alive = np.isfinite(score)
+    if not n or not alive.any():
+        return f"nothing: no concept has {config.concepts.least} tokens on either side"
+    bar = float(np.quantile(moved[alive], 0.95))
+    above = float((score[alive] > bar).mean())
+    return (
+        f"{n} of {len(seen['concepts.n'])} concepts of source code: {above:.1%} of the features that fire tell one of them"
+        f" better than {bar:.3f}, which 5% reach where labels are moved along the text"
+    )
+
+
 def neuronpedia_files(config: Config, seen: Seen, shown: Features, found: Found, text: Text) -> dict[str, Any]:
     """The files that Neuronpedia reads."""
     batches = neuronpedia.batches(
         shown,
-        neuronpedia.Source(found.trained.model.path, found.trained.layer, found.name, text.title),
+        neuronpedia.Source(found.trained.model.path, found.trained.read[0][2], found.name, text.title),
         logits_histogram(seen, len(shown.histogram)),
         (config.text.windows, seen["strongest.tokens"].shape[-1]),
     )

@@ -1,8 +1,8 @@
 """Look at every feature of a dictionary. Nothing is trained: what a run computes is its observation, in one pass over text.
 
 The text goes by in blocks of windows; what is kept of it is of fixed size, whatever its length. Tokens whose activations the
-dictionary was not trained on (the first of a window, ends of text) count for nothing. With E strongest examples, Q quantiles,
-S tokens around each, N neighbours and T tokens, of one dictionary:
+dictionary was not trained on (the first of a window, ends of text, activations that are too long) count for nothing. With E
+strongest examples, Q quantiles, S tokens around each, N neighbours and T tokens, of one dictionary:
 
     n                                        tokens that count
     fired, histogram [F], [F K]              see `measures/activity.py`
@@ -13,8 +13,11 @@ S tokens around each, N neighbours and T tokens, of one dictionary:
     logits.*                                 see `measures/token_logits.py`; only of what is added to the stream
     clamped.feature [C]                      which were clamped
     clamped.*                                see `measures/clamped.py`
+    concepts.auroc, .control [C F]           of each concept, see `concepts.py`; only of text that has labels
+    concepts.n, .without [C]                 tokens that have it, and that do not
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -23,8 +26,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from interp_jax import randomness, taps
-from interp_jax.activations.harvest import Harvest
+from interp_jax.activations.harvest import Harvest, counting, rows_of
+from interp_jax.activations.harvest import Place as Harvested
 from interp_jax.activations.normaliser import Normaliser, normalised, times
+from interp_jax.data.probing.variables import NONE
 from interp_jax.data.text import spread_windows
 from interp_jax.dictionaries import dictionary
 from interp_jax.dictionaries.config import Dictionary
@@ -34,9 +39,12 @@ from interp_jax.dictionaries.measures.token_logits import is_added, token_logits
 from interp_jax.dictionaries.parameters import Params as Features
 from interp_jax.errors import InputError
 from interp_jax.experiments.dictionaries import runs as trained_runs
+from interp_jax.experiments.dictionaries.stream import here
 from interp_jax.experiments.experiment import Experiment, untrained
 from interp_jax.experiments.features import source
+from interp_jax.experiments.features.concepts import Probed, labels_of, nothing_probed, probed, scores, with_moved
 from interp_jax.experiments.features.config import Config
+from interp_jax.experiments.subjects.text import behind, settled
 from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.train.run import RunState
 
@@ -51,6 +59,7 @@ class Shared(NamedTuple):
       features: the dictionary's.
       windows: held-out text, in blocks.
       clamped: windows in which features are clamped.
+      labels: of the windows, by variable, of which there may be none.
       normal: by name ("read", "write"), how activations are normalised.
     """
 
@@ -58,6 +67,7 @@ class Shared(NamedTuple):
     features: Features
     windows: Int[Array, "N W P"]
     clamped: Int[Array, "B P"]
+    labels: Int[Array, "V N W P"]
     normal: dict[str, Normaliser]
 
     @property
@@ -74,6 +84,7 @@ class Place(NamedTuple):
     sites: tuple[str, str]
     layer: int
     harvest: Harvest
+    first: Harvested  # the first of all places that were harvested: by its rows' lengths tokens counted
 
 
 class Passed(NamedTuple):
@@ -85,6 +96,7 @@ class Passed(NamedTuple):
     strongest: examples.Examples
     drawn: examples.Examples
     together: Int[Array, "F N"]
+    probed: Probed
 
 
 def experiment(config: Config) -> Experiment:
@@ -94,18 +106,27 @@ def experiment(config: Config) -> Experiment:
       InputError: no finished dictionary, or a model, site or text that cannot be.
     """
     found = source.find(config.dictionary)
-    own = found.trained.dictionary
+    trained = replace(found.trained, harvest=settled(found.trained.harvest, found.trained.model))
+    own = trained.dictionary
     if own.pieces > 1:
         raise InputError(
             f"dictionary.path = {config.dictionary.path!r}: a crosscoder, whose features are not of one place"
         )
-    (cfg, *_), subject = trained_runs.subject(found.trained)
+    (cfg, *_), subject = trained_runs.subject(trained)
     check(config, own, cfg)
-    place = Place(cfg, own, found.trained.sites, found.trained.layer % cfg.n_layers, found.trained.harvest)
-    tokens = source.text_of(found.trained.model).tokens
-    windows = windows_of(config, tokens, cfg.n_context)
-    of_clamp = spread_windows(tokens, config.clamp.windows, min(config.clamp.length, cfg.n_context))
-    shared = Shared(subject.models[0], source.load(found), jnp.asarray(windows), jnp.asarray(of_clamp), subject.normal)
+    ((read, written, layer),) = trained.read
+    first = trained_runs.places(trained, cfg)["read 0"]
+    place = Place(cfg, own, (read, written), layer % cfg.n_layers, trained.harvest, first)
+    text = source.text_of(trained)
+    tokens, before = text.tokens, len(text.prefix)
+    at = windows_of(config, len(tokens), cfg.n_context - before)
+    windows = behind(text.prefix, tokens[at])
+    labels = behind((NONE,) * before, labels_of(text.documents, text.ends, len(tokens), at))
+    length = min(config.clamp.length, cfg.n_context) - before
+    of_clamp = behind(text.prefix, spread_windows(tokens, config.clamp.windows, length))
+    arrays = (jnp.asarray(x, jnp.int32) for x in (windows, of_clamp, labels))
+    normal = {name: here(by, trained.place) for name, by in subject.normal.items()}
+    shared = Shared(subject.models[0], source.load(found), *arrays, normal)
     look = lambda state, hypers, shared: observe(state, hypers, shared, place)
     return Experiment(untrained(), look, (config.steps,), shared)
 
@@ -118,20 +139,20 @@ def check(config: Config, own: Dictionary, cfg: TransformerConfig) -> None:
         raise InputError(f"shown.tokens = {config.shown.tokens}: the model has {cfg.d_vocab} tokens")
 
 
-def windows_of(config: Config, tokens: Int[np.ndarray, " M"], length: int) -> Int[np.ndarray, "N W P"]:
-    """Blocks of windows, spread over the text, that do not overlap.
+def windows_of(config: Config, n: int, length: int) -> Int[np.ndarray, "N W P"]:
+    """Where windows lie in a text of n tokens: blocks of them, spread over it, that do not overlap.
 
     Raises:
       InputError: the text is shorter than a block.
     """
     at_once = config.text.at_once
-    blocks = min(config.text.windows, len(tokens) // length) // at_once
+    blocks = min(config.text.windows, n // length) // at_once
     if not blocks:
         raise InputError(
-            f"text.at_once = {at_once}: the held-out text has {len(tokens) // length} windows of {length} tokens, and "
+            f"text.at_once = {at_once}: the held-out text has {n // length} windows of {length} tokens, and "
             f"text.windows = {config.text.windows}"
         )
-    return spread_windows(tokens, blocks * at_once, length).reshape(blocks, at_once, length)
+    return spread_windows(np.arange(n), blocks * at_once, length).reshape(blocks, at_once, length)
 
 
 def observe(state: RunState, config: Config, shared: Shared, place: Place) -> dict[str, Array]:
@@ -147,6 +168,7 @@ def observe(state: RunState, config: Config, shared: Shared, place: Place) -> di
     found |= {"quantile.there": there, "quantile.bounds": bounds}
     found |= {f"neighbours.{name}": value for name, value in near._asdict().items()}
     found["neighbours.together"] = passed.together
+    found |= scores(passed.probed, len(shared.labels))
     if is_added(place.sites[1], place.cfg):
         said = token_logits(shared.params, place.cfg, passed.inverse_scale / passed.n, rows, shown.tokens, shown.bins)
         found |= {f"logits.{name}": value for name, value in said._asdict().items()}
@@ -160,28 +182,27 @@ def encoded(
     read, write = place.sites
     normed = place.cfg.norm != "none" and place.cfg.head == "linear"
     sites = {read: (place.layer,), write: (place.layer,)} | ({SCALE: ...} if normed else {})
-    _, acts = taps.record(trained_runs.model_of(place.cfg, shared.params), sites)(tokens)
-    x = normalised(acts[read][0].reshape(tokens.size, -1), shared.normal["read"])
-    f = dictionary.encode(shared.features, x, place.own).reshape(*tokens.shape, -1)
-    counts = counting(tokens, place.harvest)
+    model = trained_runs.model_of(place.cfg, shared.params)
+    _, acts = taps.record(model, sites)(tokens)
+    x = acts[read][0].reshape(tokens.size, -1)
+    f = dictionary.encode(shared.features, normalised(x, shared.normal["read"]), place.own).reshape(*tokens.shape, -1)
+    first = x
+    if place.harvest.largest and place.first != (read, place.layer):
+        first = rows_of(model, tokens, [place.first])[0].reshape(tokens.size, -1)
+    counts = counting(place.harvest, tokens, first).reshape(tokens.shape)  # as they did in training
     inverse = 1 / acts[SCALE].reshape(tokens.shape) if normed else jnp.ones(tokens.shape)
     return jnp.where(counts[..., None], f, 0.0), counts, inverse, acts[write][0]
-
-
-def counting(tokens: Int[Array, "W P"], harvest: Harvest) -> Bool[Array, "W P"]:
-    """Which tokens count, as they did in training."""
-    counts = jnp.broadcast_to(jnp.arange(tokens.shape[1]) >= harvest.skip_first, tokens.shape)
-    return counts & ~jnp.isin(tokens, jnp.asarray(harvest.excluded, jnp.int32)) if harvest.excluded else counts
 
 
 def passing(seed: Array, config: Config, shared: Shared, place: Place, near: Int[Array, "F N"]) -> Passed:
     """The text, block by block."""
     shown, n_features = config.shown, place.own.n_features
     span, edges = (shown.before, shown.after), activity.log_edges(shown.low, shown.high, shown.per_decade)
+    thresholds = (0.0, *activity.log_edges(shown.low, shown.high, config.concepts.per_decade).tolist())
     at_once = shared.windows.shape[1]
 
     def step(kept: Passed, block: Any) -> tuple[Passed, None]:
-        b, tokens = block
+        b, tokens, labels = block
         f, counts, inverse, _ = encoded(tokens, shared, place)
         flat, first = f.reshape(-1, n_features), b * at_once
         return Passed(
@@ -191,6 +212,7 @@ def passing(seed: Array, config: Config, shared: Shared, place: Place, near: Int
             examples.merge(kept.strongest, examples.strongest(f, first, span)),
             examples.merge(kept.drawn, examples.drawn(f, first, span, seed)),
             kept.together + neighbours.fired_together(flat, near),
+            jax.tree.map(jnp.add, kept.probed, probed(flat, labels, counts, thresholds)),
         ), None
 
     nothing = lambda *shape: jnp.zeros(shape, jnp.int32)
@@ -201,8 +223,10 @@ def passing(seed: Array, config: Config, shared: Shared, place: Place, near: Int
         examples.no_examples(n_features, shown.strongest, span),
         examples.no_examples(n_features, shown.drawn, span),
         nothing(*near.shape),
+        nothing_probed(len(shared.labels), n_features, thresholds),
     )
-    return jax.lax.scan(step, begin, (jnp.arange(len(shared.windows)), shared.windows))[0]
+    labels = jnp.moveaxis(with_moved(seed, shared.labels), 2, 0)
+    return jax.lax.scan(step, begin, (jnp.arange(len(shared.windows)), shared.windows, labels))[0]
 
 
 def tokens_around(of: examples.Examples, windows: Int[Array, "N W P"], before: int) -> Int[Array, "F E S"]:

@@ -9,18 +9,19 @@ import numpy as np
 from jaxtyping import Int
 
 from interp_jax.data.paths_io import expanded
-from interp_jax.dictionaries import dictionary
+from interp_jax.data.probing.source_labels import Tokenised
 from interp_jax.dictionaries.parameters import Params
 from interp_jax.errors import InputError
 from interp_jax.experiments.dictionaries.config import Config as Trained
+from interp_jax.experiments.dictionaries.kept import load_chunk
 from interp_jax.experiments.features.config import Source
-from interp_jax.experiments.grow.stream import corpus_of
 from interp_jax.experiments.plan import FILE, thaw
-from interp_jax.experiments.subjects.grown import find_run, first_members, is_run_directory
-from interp_jax.experiments.subjects.model import Model, subject_of
+from interp_jax.experiments.subjects.grown import first_members, is_run_directory
+from interp_jax.experiments.subjects.model import subject_of
+from interp_jax.experiments.subjects.text import documents_of, marks
+from interp_jax.experiments.subjects.text import text_of as model_text
 from interp_jax.experiments.subjects.tokens import names_of
 from interp_jax.experiments.sweep import Member
-from interp_jax.results.checkpoints import BadCheckpoint, CheckpointStore
 from interp_jax.results.run_directory import Finished, finished_members
 
 MOST_NAMED = 8  # members in an error
@@ -40,11 +41,23 @@ class Found(NamedTuple):
 
 
 class Text(NamedTuple):
-    """Held-out tokens, what each token of the vocabulary is, and what was read."""
+    """Held-out tokens, what each token of the vocabulary is, and what was read.
+
+    Attributes:
+      tokens: of all documents, one after the other.
+      names: by token.
+      title: what was read, for people.
+      documents: with the characters of each token; none where the text has none.
+      ends: tokens that end each of them.
+      prefix: tokens before every window.
+    """
 
     tokens: Int[np.ndarray, " N"]
     names: list[str]
     title: str
+    documents: Sequence[Tokenised] = ()
+    ends: int = 1
+    prefix: tuple[int, ...] = ()
 
 
 def find(source: Source) -> Found:
@@ -88,7 +101,12 @@ def title(trained: Trained) -> str:
         told = f"target={cfg.target:g}"
     else:
         told = f"sparsity={cfg.sparsity:g}"
-    return f"{cfg.kind} {told} width={cfg.width or cfg.n_features} seed={trained.seed}"
+    (site, _, layer), *_ = trained.read
+    where = f"layer={layer} " if len(trained.layers) > 1 else ""
+    where += f"site={site} " if len(trained.sites) > 1 else ""
+    return (
+        f"{cfg.kind} {told} width={cfg.width or cfg.n_features} {where if cfg.pieces == 1 else ''}seed={trained.seed}"
+    )
 
 
 def choose(members: Sequence[Member], name: str) -> list[Member]:
@@ -103,23 +121,15 @@ def load(found: Found) -> Params:
     Raises:
       InputError: a checkpoint that is missing or damaged.
     """
-    chunk, own = found.place.directory, found.trained
-    store = CheckpointStore(chunk.checkpoints, chunk.path.name.removesuffix(".old"))
-    n = len(found.place.manifest["members"])
-    shapes = jax.eval_shape(lambda: dictionary.init(jax.random.key(0), own.dictionary))
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape), x.dtype), shapes)
-    try:
-        params = store.load_branch(own.steps, "params", like)
-    except BadCheckpoint as problem:
-        raise InputError(
-            f"{chunk.checkpoints}: the last checkpoint, of step {own.steps}, cannot be read ({problem}); train the dictionary"
-            " again with --rerun"
-        ) from None
+    n, own = len(found.place.manifest["members"]), found.trained
+    params = load_chunk(found.place.directory, own.dictionary, own.steps, n)
     return jax.tree.map(lambda x: x[found.place.index], params)
 
 
-def text_of(model: Model) -> Text:
-    """The held-out side of the text that a model was grown on."""
-    run, subject = find_run(model.path, model.run), subject_of(model)
-    corpus = corpus_of(run.member.part)
-    return Text(np.asarray(corpus.held_out), names_of(range(subject.cfg.d_vocab), subject), corpus.source)
+def text_of(trained: Trained) -> Text:
+    """The held-out side of the text that a model was grown on, or that the dictionary was trained on."""
+    subject, text = subject_of(trained.model), model_text("model", trained.model, trained.data)
+    names = names_of(range(subject.cfg.d_vocab), subject)
+    end = marks(trained.model).end
+    documents = documents_of(trained.model, trained.data)
+    return Text(text.held_out, names, text.source, documents, 0 if end is None else 1, text.prefix)

@@ -17,6 +17,7 @@ from interp_jax.experiments.dictionaries.told import NAMES
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.known_features.scores import Scores, Values, scores_of
 from interp_jax.results.tables import interval
+from interp_jax.train.run import ALIVE
 
 MODULE = "interp_jax.experiments.known_features"
 KINDS = ("standard", "p_anneal", "gated", "jumprelu", "topk", "batch_topk", "matryoshka", "matching_pursuit")
@@ -74,6 +75,9 @@ def row(
         return made
 
     def judged(groups: Sequence[GroupResult]) -> Verdict:
+        diverged = np.concatenate([group.diverged_at != ALIVE for group in groups])
+        if diverged.any():
+            return verdict("runs that became non-finite", diverged.astype(float), "none", False)
         return judge([scores_of(group) for kind in kinds for group in groups if group.config.dictionary.kind == kind])
 
     return Instrument(f"dictionaries: {what}", known, configs, judged)
@@ -82,16 +86,15 @@ def row(
 def judge_directions(scores: list[Scores]) -> Verdict:
     """How far the best cosine of each true feature is from 1, on average."""
     found = 1 - np.concatenate([one.mean_max_cosine for one in scores])
-    return verdict(
-        "1 - mean max cosine", found, f"at most {1 - LEAST_COSINE:.2f} in every run", found.max() <= 1 - LEAST_COSINE
-    )
+    held = bool(found.max() <= 1 - LEAST_COSINE)
+    return verdict("1 - mean max cosine", found, f"at most {1 - LEAST_COSINE:.2f} in every run", held)
 
 
 def judge_absorbed(scores: list[Scores]) -> Verdict:
     """By how much less Matryoshka absorbs, seed by seed."""
     plain, nested = (one.absorbed for one in scores)
     found = plain - nested
-    held = len(plain) == len(nested) and interval(found).low > 0 and plain.min() > 0
+    held = len(plain) == len(nested) and bool(interval(found).low > 0 and plain.min() > 0)
     return verdict(
         "absorbed by BatchTopK less by Matryoshka", found, "above 0, and BatchTopK absorbs in every run", held
     )
@@ -100,4 +103,4 @@ def judge_absorbed(scores: list[Scores]) -> Verdict:
 def verdict(error: str, found: Values, bar: str, passed: bool) -> Verdict:
     """The row's figures."""
     mean, low, high = interval(found)
-    return Verdict(error, mean, low, high, len(found), bar, bool(passed))
+    return Verdict(error, mean, low, high, len(found), bar, passed)

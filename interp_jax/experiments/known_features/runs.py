@@ -9,6 +9,7 @@ Observed of every member, on fresh examples, N blocks of them:
     mcc, mean_max_cosine, uniqueness    []; see `measures/recovery.py`
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +25,7 @@ from interp_jax.dictionaries.measures.absorption import recalls
 from interp_jax.dictionaries.measures.fidelity import sums
 from interp_jax.dictionaries.measures.recovery import cosines, detect, found_directions
 from interp_jax.dictionaries.run import dictionary_run
+from interp_jax.experiments.dictionaries.told import complaint
 from interp_jax.experiments.experiment import Experiment
 from interp_jax.experiments.known_features.config import Config
 from interp_jax.experiments.known_features.toy import grown_directions
@@ -45,7 +47,10 @@ def experiment(config: Config) -> Experiment:
     if config.toy.steps:
         law = law._replace(directions=grown_directions(config.toy, config.data))
     observe_at = tuple(sorted({max(1, config.steps // part) for part in (10, 3, 1)}))
-    return Experiment(run, observe, observe_at, law, stream_of(config), config.stream_steps, analyse=analyse)
+    complain = partial(complaint, config.dictionary)
+    return Experiment(
+        run, observe, observe_at, law, stream_of(config), config.stream_steps, complain=complain, analyse=analyse
+    )
 
 
 def stream_of(config: Config) -> Any:

@@ -2,6 +2,7 @@
 
 from interp_jax.activations.harvest import Harvest
 from interp_jax.activations.store_io import DTYPES
+from interp_jax.data.text import TextConfig
 from interp_jax.errors import InputError, nearest
 from interp_jax.experiments.subjects.model import Model
 from interp_jax.parts import hyper, part
@@ -21,7 +22,8 @@ class Config:
       batch_size, stream_steps: rows are shuffled within so many batches.
       stream_seed: of the text's windows and the order of rows.
       sites, layers: every one of these sites in every one of these layers; negative layers count from the last, -1.
-      model: a finished run of `configs/grow.py` on text.
+      model: a finished run of `configs/grow.py` on text, or published weights.
+      data, context: of published weights, their text; tokens of a window.
       harvest: how activations are harvested.
     """
 
@@ -37,7 +39,9 @@ class Config:
     sites: tuple = ("blocks.resid_post",)
     layers: tuple = (-1,)
     model: Model = Model()
-    harvest: Harvest = Harvest(excluded=(0,))
+    data: TextConfig = TextConfig()
+    context: int = 0
+    harvest: Harvest = Harvest()
 
     def check(self) -> None:
         """Raise `InputError` for impossible values."""
@@ -53,7 +57,10 @@ class Config:
             raise InputError(f"sites = {self.sites!r}: must be names of sites, such as ('blocks.resid_post',)")
         if not self.layers or not all(type(layer) is int for layer in self.layers):
             raise InputError(f"layers = {self.layers!r}: must be numbers of layers, such as (0, -1)")
+        if self.context < 0:
+            raise InputError(f"context = {self.context}: must be at least 0")
         self.model.check()
+        self.data.check()
         self.harvest.check()
 
     @property

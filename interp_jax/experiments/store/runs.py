@@ -5,7 +5,7 @@ identity [32]                 SHA-256 of what the store says of itself, its shar
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import jax
@@ -17,12 +17,12 @@ from interp_jax.activations.harvest import Place
 from interp_jax.activations.store_io import About
 from interp_jax.activations.store_writer_io import write_store
 from interp_jax.errors import InputError, nearest
-from interp_jax.experiments.dictionaries.subject import MEASURED, Shared, grown_on_text, harvested, vectors
+from interp_jax.experiments.dictionaries.subject import MEASURED, Shared, harvested, vectors
 from interp_jax.experiments.experiment import Experiment, untrained
-from interp_jax.experiments.grow.stream import shared_arrays
 from interp_jax.experiments.loop import digest
 from interp_jax.experiments.store.config import Config
-from interp_jax.experiments.subjects.grown import load_run
+from interp_jax.experiments.subjects.model import load_params, subject_of
+from interp_jax.experiments.subjects.text import check_length, is_grown, reading, settled, text_of
 from interp_jax.models.transformer import TransformerConfig
 
 
@@ -30,8 +30,9 @@ def experiment(config: Config) -> Experiment:
     """The run that writes the store.
 
     Raises:
-      InputError: no finished run on text, or a place that the model lacks.
+      InputError: no model with a text, or a place that the model lacks.
     """
+    config = replace(config, harvest=settled(config.harvest, config.model))
     cfg, name, shared = subject(config)
     here = places(config, cfg, name)
     analyse = lambda state, hypers, shared: write(config, cfg, name, here, shared)
@@ -40,9 +41,12 @@ def experiment(config: Config) -> Experiment:
 
 def subject(config: Config) -> tuple[TransformerConfig, str, Shared]:
     """The model's configuration and name, its parameters and its text."""
-    run = grown_on_text("model", config.model)
-    train, params = jnp.asarray(shared_arrays(run.member.part).train), load_run(run)
-    return run.member.part.model, run.name, Shared((params,), train, jnp.zeros((0, 0), jnp.int32), {}, jnp.zeros(()))
+    text, own = text_of("model", config.model, config.data), subject_of(config.model)
+    cfg = reading("model", own, is_grown(config.model), config.context)
+    check_length(text, cfg.n_context)
+    train, prefix = jnp.asarray(text.train), jnp.asarray(text.prefix, jnp.int32)
+    held_out = jnp.zeros((0, 0), jnp.int32)
+    return cfg, own.name, Shared((load_params(config.model),), train, held_out, {}, jnp.zeros(()), prefix=prefix)
 
 
 def places(config: Config, cfg: TransformerConfig, name: str) -> dict[str, Place]:
@@ -69,7 +73,9 @@ def write(
     sizes = config.stream_steps, config.batch_size
 
     def rows(shared: Shared, b: Any) -> dict[str, Array]:
-        return harvested(cfg, shared.models[0], shared.train, here, config.harvest, sizes, config.stream_seed, b)
+        return harvested(
+            cfg, shared.models[0], (shared.train, shared.prefix), here, config.harvest, sizes, config.stream_seed, b
+        )
 
     stretch = jax.jit(rows)
     about = described(config, cfg, name, here, shared, *moments(stretch(shared, MEASURED)))
@@ -94,6 +100,7 @@ def described(
         "stream_seed": config.stream_seed,
         "batch_size": config.batch_size,
         "stream_steps": config.stream_steps,
+        "context": cfg.n_context,
         "text": digest(shared.train),
     }
     return About(

@@ -55,6 +55,21 @@ def test_explained_variance_is_not_the_mean_of_batches():
     assert whole - by_block > 0.05
 
 
+def test_only_examples_that_count_are_summed():
+    """Others may be anything, even infinite; a block of nothing adds nothing."""
+    y, said, f = (np.concatenate(x) for x in stream(0.0, n=2))
+    counts = np.arange(len(y)) % 3 > 0
+    spoilt = [jnp.asarray(np.where(counts[:, None], x, np.inf)) for x in (y, said)] + [jnp.asarray(f)]
+    some, none = jax.jit(sums)(*spoilt, counts), jax.jit(sums)(y, said, f, 0 * counts > 0)
+    got, want = (
+        merge(stacked([some, none])),
+        merge(stacked([sums(*(x[counts] for x in map(jnp.asarray, (y, said, f))))])),
+    )
+    assert got.n == counts.sum()
+    for name in ("l0", "mse", "explained_variance", "cosine", "shrinkage", "bias", "density", "dead"):
+        np.testing.assert_allclose(getattr(got, name), getattr(want, name), rtol=1e-5, err_msg=name)
+
+
 def test_members_have_their_own_and_features_beyond_a_width_are_not_dead():
     blocks = [stacked([sums(*b) for b in zip(*stream(float(i)), strict=True)]) for i in range(2)]
     both = merge(Sums(*(np.stack(x) for x in zip(*blocks, strict=True))), axis=1, width=np.array([0, 4]))

@@ -54,6 +54,17 @@ def test_losses_are_those_of_an_edited_run():
     assert np.abs(run(layer=1).loss["spliced"] - want).max() > 1e-3
 
 
+def test_positions_that_do_not_count_keep_their_activation():
+    W, counts = jax.random.normal(jax.random.key(2), (16, 16)) / 4, np.random.default_rng(0).random((4, 10)) < 0.6
+    edit = lambda x, layer: jnp.where((layer == 2) & counts[..., None], x @ W, x)
+    logits = taps.edit_with(MODEL, {STREAM[0]: edit})(TOKENS[:, :-1])
+    want = -jnp.take_along_axis(jax.nn.log_softmax(logits), TOKENS[:, 1:, None], -1)[..., 0]
+    found = spliced(MODEL, TOKENS, STREAM, 2, lambda x: x @ W, jnp.zeros(16), jnp.asarray(counts))
+    np.testing.assert_allclose(found.loss["spliced"], want, rtol=1e-5)
+    heads = spliced(MODEL, TOKENS, ("blocks.attn.z",) * 2, 2, lambda x: x, jnp.zeros(16), jnp.zeros((4, 10), bool))
+    np.testing.assert_allclose(heads.loss["zero"], heads.loss["clean"], rtol=1e-5)
+
+
 def test_a_transcoder_that_is_the_mlp_changes_nothing():
     weights = jax.tree.map(lambda x: x[1], PARAMS["blocks"]["mlp"])
     own = lambda x: jax.nn.gelu(x @ weights["W_in"] + weights["b_in"]) @ weights["W_out"] + weights["b_out"]
