@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float
 from interp_jax.diagnosis.detection import Scored, truth
 from interp_jax.errors import InputError
 
-PENALTY, WORST, CUT, MOST = 0.005, 10.0, 3.0, 10.0
+PENALTY, WORST, CUT, MOST = 0.05, 10.0, 3.0, 10.0
 NAME = "combined examiner"
 Found = Mapping[str, Mapping[str, Scored]]  # {diagnoser: {family: scores}}
 
