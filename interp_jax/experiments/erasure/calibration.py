@@ -27,7 +27,7 @@ ROWS = {
     ),
     "moments": ("means a hundred times the spread: covariances as in float64, in units of variances", 1e-6),
     "reliance": ("two directions that tell the answer, of which the model reads one", 0.1),
-    "intervals": ("95% intervals of effects and excesses, over 2,000 draws", 0.0161),
+    "intervals": ("95% intervals of effects, and of excesses at least that, over 2,000 draws", 0.0161),
 }
 
 
