@@ -3,8 +3,9 @@
 a_hp = softmax_p(q_h · x̃_p)          z = Σ_h Σ_p a_hp (v_h · x̃_p) + b
 loss = Σ_n w_n loss(z_n, y_n) / Σ_n w_n + λ/2 (‖q‖² + ‖v‖²) / Σ_n w_n
 
-With q = 0 it reads the mean over positions, where the fit begins (but for q's small draw). x̃ is x on its own `scale`, λ is
-`penalty`. A position that is not there, beyond a text's end, is a row of zeros; it has no attention.
+With q = 0 it reads the mean over positions, where the fit begins (but for q's small draw), with v along the covariance of that
+mean and y: from a v drawn at random it may end where no head looks at what tells. x̃ is x on its own `scale`, λ is `penalty`. A
+position that is not there, beyond a text's end, is a row of zeros; it has no attention.
 """
 
 from typing import NamedTuple
@@ -49,12 +50,11 @@ def fit(
     most_steps: int = 500,
 ) -> AttentionPooled:
     """The probe of labels y [B] or [B C] of texts; `loss` is one of `descent.LOSSES`."""
-    there, (looked, read), D = jnp.any(x != 0, axis=-1), jax.random.split(key), x.shape[-1]
+    there, D = jnp.any(x != 0, axis=-1), x.shape[-1]
     of_x, of_scores = scale(x, w[:, None] * there), mean_loss(loss, w, y)
     rows = scaled(of_x, x)
-    queries = SMALL * jax.random.normal(looked, (D, heads), x.dtype) / D**0.5
-    values = jax.random.normal(read, (D, heads, *y.shape[1:]), x.dtype) / (D * heads) ** 0.5
-    start = (queries, values, jnp.zeros(y.shape[1:], x.dtype))
+    queries = SMALL * jax.random.normal(key, (D, heads), x.dtype) / D**0.5
+    start = (queries, along(rows, there, y, w, heads), jnp.zeros(y.shape[1:], x.dtype))
 
     def objective(params: tuple[Array, ...]) -> Float[Array, ""]:
         weights = jnp.square(params[0]).sum() + jnp.square(params[1]).sum()
@@ -62,6 +62,18 @@ def fit(
 
     params, left = minimise(objective, start, tolerance, most_steps)
     return AttentionPooled(*params, of_x, left)
+
+
+def along(
+    rows: Float[Array, "B P D"], there: Array, y: Array, w: Float[Array, " B"], heads: int
+) -> Float[Array, "D H *C"]:
+    """The covariance of texts' means and y, of length 1 over all heads."""
+    mean = (rows * there[..., None]).sum(1) / jnp.maximum(there.sum(1, keepdims=True), 1)
+    share = (w / w.sum()).astype(rows.dtype)
+    told = y.astype(rows.dtype) - jnp.tensordot(share, y.astype(rows.dtype), 1)
+    found = jnp.tensordot((mean * share[:, None]).T, told, 1)
+    found = found / jnp.maximum(jnp.sqrt(jnp.square(found).sum(0)), 1e-9) / heads
+    return jnp.repeat(found[:, None], heads, axis=1)
 
 
 def attention(queries: Float[Array, "D H"], rows: Float[Array, "B P D"], there: Array) -> Float[Array, "B P H"]:
