@@ -190,7 +190,7 @@ class View:
             raise AccessError(
                 f"{self._name}: interventions are at layer 1 or later, not at {swap.site!r}, layer {swap.layer!r}"
             )
-        weights = swap.source if jnp.ndim(swap.source) == 3 else None
+        weights = swap.source if swap.source is not None and jnp.ndim(swap.source) == 3 else None
         rows = self._rows(None if weights is not None else swap.source)
         there = taps.record(self._answers, {swap.site: (swap.layer,)})(self._params, rows)[1][swap.site][0]
         if weights is not None:

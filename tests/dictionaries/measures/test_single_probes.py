@@ -34,7 +34,7 @@ def test_scores_are_those_of_ranks_and_sum_over_blocks():
     found, without = score(f, there)
     for i in range(5):
         assert found[0, i] == pytest.approx(ranked(f[:, i], there[0], there[1]), abs=1e-6)
-        assert found[1, i] == pytest.approx(1 - found[0, i], abs=1e-6)
+        assert found[1, i] == pytest.approx(float(1 - found[0, i]), abs=1e-6)
     assert found[0, 0] == 1 and np.isnan(found[2]).all()
     assert without.tolist() == [there[1].sum(), there[0].sum(), 0]
     halves = sum(above(jnp.asarray(f[s]), jnp.asarray(there[:, s]), LEVELS) for s in (slice(250), slice(250, None)))
