@@ -17,8 +17,8 @@ FITTED = 160
 SPLITS = held_out(np.arange(B) >= FITTED)
 
 
-def probed(probe, x, y, hypers, **static):
-    probe = probe._replace(fit=partial(probe.fit, most_steps=30, tolerance=1e-3, **static))
+def probed(probe, x, y, hypers, most_steps=30, **static):
+    probe = probe._replace(fit=partial(probe.fit, most_steps=most_steps, tolerance=1e-3, **static))
     return everywhere(probe, Examples(jnp.float32(x), y[None]), SPLITS, hypers, axes={"layer": range(2)})
 
 
@@ -58,8 +58,8 @@ def test_distances_find_the_layer_with_the_tree_and_its_measure_is_numpys():
     x[1, :, :, 0] += along
     y = np.square(along[:, :, None] - along[:, None])
     y[::2, 3], y[::2, :, 3] = -1, -1  # every other text is shorter
-    found = probed(structural.DISTANCES, x, np.float32(y), structural.Hypers(), rank=2)
-    r2 = found.measure("r2")[:, 0, 0, 0]
+    found = probed(structural.DISTANCES, x, np.float32(y), structural.Hypers(), most_steps=500, rank=2)
+    r2 = found.measure("r2")[:, 0, 0, 0]  # 500: some begin near a saddle, which takes a hundred steps to leave
     shuffled = found.measure("r2", "shuffled")[1, 0, 0, 0]  # what positions alone say is in any order of texts
     assert r2[1] > 0.9 and r2[0] < 0.4 and r2[1] > shuffled + 0.1, (r2, shuffled)
     scores, truth = np.asarray(found.scores)[1, 0, 0, 0, 0, FITTED:], y[FITTED:]

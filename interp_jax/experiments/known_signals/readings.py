@@ -135,11 +135,9 @@ def of_marked(keys: Key[Array, "2"], positions: int = 6) -> Figures:
     best, of_mean = map(float, planted.marked_rates(positions, 1.5))
     pooled = read(POOLED, data.x, data.y, attention_pooled.Hypers(1.0))
     line = read(logistic.PROBE, data.x.mean(1), data.y, logistic.Hypers(1.0))
-    params = jax.tree.map(one, pooled.params)
-    held = data.x[FITTED:]
-    looked = attention_pooled.attention(params.queries, scaled(params.scale, held), jnp.ones(held.shape[:2], bool))[
-        ..., 0
-    ]
+    params = jax.tree.map(lambda leaf: jnp.asarray(one(leaf)), pooled.params)
+    held, there = data.x[FITTED:], jnp.ones((len(data.x) - FITTED, positions), bool)
+    looked = attention_pooled.attention(params.queries, scaled(params.scale, held), there)[..., 0]
     at_mark = jnp.take_along_axis(looked, (held @ data.directions[0]).argmax(1)[:, None], 1)
     return {
         "attention-pooled: accuracy": Figure(pooled.measure("accuracy").item(), best),

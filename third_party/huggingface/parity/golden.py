@@ -83,7 +83,9 @@ def projected(site: str, x: np.ndarray, batch: Batch, pairs: np.ndarray) -> np.n
         x = np.broadcast_to(x, (*batch.tokens.shape, x.shape[-1]))
     rows = x.reshape(*x.shape[: 3 if is_layered(site) else 2], -1).astype(np.float64)
     rng = np.random.default_rng([SEED, zlib.crc32(site.encode())])
-    return rows @ rng.standard_normal((rows.shape[-1], DIRECTIONS)) / np.sqrt(rows.shape[-1])
+    shape = (rows.shape[-1], DIRECTIONS)
+    directions = rng.choice([-1, 1], shape) * rng.uniform(0.5, 1.5, shape)  # no entry is small, so none is overlooked
+    return rows @ directions / np.sqrt(rows.shape[-1])
 
 
 def is_layered(site: str) -> bool:
