@@ -20,7 +20,8 @@ from interp_jax.probes.erasure.labelled import (
     without_means,
 )
 from interp_jax.probes.erasure.linear import least_change, projection, random_like
-from interp_jax.probes.reliance import Measured, measured, measured_under, outlier_p, over_both, reliance, relied_on
+from interp_jax.probes.reliance import outlier_p, over_both, reliance, relied_on
+from interp_jax.probes.removal import Measured, measured, measured_under
 from tests.probes.planted_moments import moments_of, stacked_moments
 
 D, B, L = 24, 40, 3

@@ -23,7 +23,8 @@ from interp_jax.probes.erasure.inlp import inlp_of
 from interp_jax.probes.erasure.labelled import transport, transported
 from interp_jax.probes.erasure.linear import least_change, orthogonal, projection, random_like
 from interp_jax.probes.linear import predict
-from interp_jax.probes.reliance import Measured, measured, reliance, relied_on
+from interp_jax.probes.reliance import reliance, relied_on
+from interp_jax.probes.removal import Measured, measured
 from interp_jax.probes.scrubbing import scrubbed
 
 EXAMPLES, WIDTH = 4_000, 16

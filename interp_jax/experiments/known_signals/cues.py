@@ -26,7 +26,8 @@ from interp_jax.probes.controls import TYPES, UNTRAINED
 from interp_jax.probes.erasure.eraser import Eraser, stacked
 from interp_jax.probes.erasure.linear import least_change, random_like
 from interp_jax.probes.everywhere import Examples, everywhere
-from interp_jax.probes.reliance import Reliance, measured, reliance
+from interp_jax.probes.reliance import Reliance, reliance
+from interp_jax.probes.removal import measured
 from interp_jax.probes.splits import cross_validation
 from interp_jax.train.optimizer import Optimizer, gradient_transformation
 from interp_jax.train.population import population

@@ -26,7 +26,7 @@ from interp_jax.experiments.probing.erasers import BY_MOMENTS, Edits, random_bes
 from interp_jax.models import transformer
 from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.probes.erasure.eraser import Eraser, stacked
-from interp_jax.probes.reliance import Behaviour, measured, measured_under
+from interp_jax.probes.removal import Behaviour, measured, measured_under
 from interp_jax.probes.scrubbing import Model, scrubbed
 from interp_jax.train.language import next_token_losses
 
