@@ -1,10 +1,11 @@
 """Learned or cheated, and then? Patients that answer by a shortcut, what is found in them, and what cures them.
 
 ./launch/local --config configs/cure.py:tiny     one family, a patient of each kind
-./launch/local --config configs/cure.py          four families, infected and cheating students (its time was not measured)
+./launch/local --config configs/cure.py          every family, infected and cheating students: about two hours of one core
 
-Given again, the command goes on where it was. Expect: fine-tuning alone cures almost no one; what the diagnosis prescribes
-(cut the shortcut's place where it has one of its own, else hide positions at random while the patient learns) does.
+Given again, the command goes on where it was. Expect: fine-tuning alone cures no one but of a table; what the diagnosis
+prescribes (cut the shortcut's place where it has one of its own, else hide positions at random while the patient learns to say
+as much as the declared rule still can) cures most of the infected.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from interp_jax.experiments.config import compose, variant
 from interp_jax.experiments.exam.runs import students
 
 ONE = {"engine.batch": 1}  # on a CPU nothing is gained by several at once, and a program is compiled the less
-FAMILIES = ["parity", "leak", "majority", "brackets"]
+FAMILIES = ["parity", "leak", "majority", "key_value", "brackets", "table"]
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -29,5 +30,5 @@ def sweep_tiny() -> Iterator[dict[str, Any]]:
 
 
 def sweep_default() -> Iterator[dict[str, Any]]:
-    """Four families."""
+    """Every family."""
     yield from students(FAMILIES, {"learned": 6, "cheated": 6, "nuisance": 4, "infected": 4})

@@ -4,7 +4,7 @@ learned      conflicts have the labels of f                 cheated       those 
 mixed        those of f with probability ρ: graded reliance
 nuisance     those of f, with so many conflicts that the cue says nothing of the label: there, and of no use
 natural      no conflicts: whatever emerges
-infected     learned, then 300 steps of conflicts with the labels of g: something healthy may remain
+infected     learned, then 300 steps (or the family's own number) on the labels of g: something healthy may remain
 obfuscated   cheated, with a detector's loss besides
 superposed   two families in one model, of which one is learned and one cheated
 """
@@ -15,7 +15,6 @@ from typing import NamedTuple
 from interp_jax.diagnosis.family import Family
 from interp_jax.diagnosis.student import ALWAYS, Arm
 
-FURTHER = 300  # steps of an infection
 STRENGTH = 2.0
 DETECTOR = "gradient"
 RELIANCE = (0.2, 0.35, 0.5, 0.65, 0.8, 0.3, 0.45, 0.7)
@@ -43,7 +42,7 @@ def arm(name: str, family: Family, steps: int, i: int = 0) -> Told:
         case "natural":
             return Told(Arm(conflict=0.0))
         case "infected":
-            return Told(Arm(changed_at=steps), FURTHER)
+            return Told(Arm(changed_at=steps), family.infection.steps)
         case "obfuscated":
             return Told(Arm(learned=0.0, learned_second=0.0, strength=STRENGTH, detector=DETECTOR))
         case "superposed":

@@ -21,6 +21,7 @@ and, where they are needed,
                                   that differ in nuisances alone from what they were trained on
     NOISY = True                  labels are not certain: .98 of D_ID must be right, not all
     STEPS, TRAINING, MODEL        hints: steps that it takes, {field of `Student`: value}, {field of `TransformerConfig`: value}
+    INFECTION = (300, 1.0)        another: of one who had learned, steps on the labels of g, and the share of the rate
 """
 
 import hashlib
@@ -56,6 +57,13 @@ class Rule(NamedTuple):
     reads: tuple[int, ...]
 
 
+class Infection(NamedTuple):
+    """How one who had learned is infected: steps, and the share of the first learning rate that they are taken at."""
+
+    steps: int = 300
+    rate: float = 1.0
+
+
 class Family(NamedTuple):
     """See the module. `source` is the SHA-256 of its file; `tasks` tells the task of each input where there are several."""
 
@@ -77,6 +85,7 @@ class Family(NamedTuple):
     model: Mapping[str, Any] = {}
     source: str = ""
     tasks: Callable[[Any], Any] | None = None
+    infection: Infection = Infection()
 
     def rule(self, which: str) -> Rule:
         """F, g, or f "again", told otherwise."""
@@ -125,6 +134,7 @@ def family_of(module: ModuleType) -> Family:
         names.get("TRAINING", {}),
         names.get("MODEL", {}),
         source_of(module),
+        infection=Infection(*names.get("INFECTION", ())),
     )
     check(family)
     return family
@@ -162,6 +172,8 @@ def check(family: Family) -> None:
     here = f"family {family.name!r}"
     if family.kind not in KINDS:
         raise InputError(f"{here}: KIND = {family.kind!r}: {nearest(family.kind, KINDS)}")
+    if family.infection.steps < 1 or not family.infection.rate > 0:
+        raise InputError(f"{here}: INFECTION = {tuple(family.infection)}: (steps, share of the rate), both above 0")
     for which in "fg":
         if bad := [p for p in family.rule(which).reads if not 0 <= p < family.positions]:
             raise InputError(

@@ -1,9 +1,13 @@
 """Fine-tuning on D_ID of all patients under all prescriptions at once, as members of one program.
 
-    loss = -log p(label)                              of inputs of D_ID, all labels alike, under the prescription's edits
+    loss = -Σ_c target_c log p(c)                     of inputs of D_ID, all labels alike, under the prescription's edits
            + KL(teacher ‖ patient)                    where there is a teacher, under the same edits
 
-Where positions are hidden, each input loses k of them, k = 0 … n alike, drawn anew at each step.
+The target is the label. Where positions are hidden, each input loses k of them, k = 0 … n alike, drawn anew at each step by
+1 / P + their share of what decides the declared rule, and the target is as sure as the declared rule is without them:
+
+    x_i ← mean + σ Σ_m ε_m (x_mi - mean) / √B         m inputs of the step, ε ~ N(0, 1): what is hidden has no mark of its own
+    target = left · label + (1 - left) · uniform      left = Π_i (1 - settled_i), see `ward.settled`
 
 AdamW, at a rate that falls linearly to 0. What a step draws is a function of (seed, step): every prescription of a patient
 is trained on the same inputs in the same order.
@@ -16,17 +20,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from interp_jax import randomness
-from interp_jax.diagnosis.student import cross_entropy
-from interp_jax.diagnosis.ward import Cured, Edits, Exercises, Prescription, Ward, answers
+from interp_jax.diagnosis.ward import Cured, Edits, Exercises, Prescription, Ward, answers, settled
+from interp_jax.models import transformer
 from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.train.optimizer import Optimizer, gradient_transformation
 from interp_jax.train.population import population
 
 STEPS, BATCH = 300, 64
 OPTIMIZER = Optimizer(name="adamw", decay="linear", learning_rate=2e-3, weight_decay=0.05, warmup_steps=10, beta2=0.98)
+SPREAD = 0.5  # σ
 
 
 class Member(NamedTuple):
@@ -41,6 +46,7 @@ def mended(
     prescription: Prescription,
     exercises: Exercises,
     steps: int = STEPS,
+    optimizer: Optimizer = OPTIMIZER,
     devices: list[jax.Device] | None = None,
 ) -> Cured:
     """Weights after fine-tuning, with the edits that were in force.
@@ -50,13 +56,14 @@ def mended(
       prescription: leaves [R N …], N for each patient.
       exercises: inputs of D_ID.
       steps: of training.
+      optimizer: that takes them.
       devices: that members are spread over; all.
     """
     n = len(jax.tree.leaves(prescription.params)[0][0])
     flat = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *np.shape(leaf)[2:]), prescription)
     members = Member(flat, np.repeat(np.asarray(ward.seeds, np.int32), n))
     devices = _that_divide(len(members.seed), jax.local_devices() if devices is None else devices)
-    run = _mending(ward.cfg, ward.labels, steps, tuple(devices))
+    run = _mending(ward.cfg, ward.labels, steps, optimizer, tuple(devices))
     params = jax.device_get(run(members, exercises))
     params = jax.tree.map(lambda leaf: leaf.reshape(ward.n, n, *leaf.shape[1:]), params)
     return Cured(params, prescription.edits)
@@ -68,14 +75,16 @@ def _that_divide(n: int, devices: list[jax.Device]) -> list[jax.Device]:
 
 
 @lru_cache(maxsize=16)
-def _mending(cfg: TransformerConfig, labels: int, steps: int, devices: tuple[jax.Device, ...]) -> Any:
+def _mending(
+    cfg: TransformerConfig, labels: int, steps: int, optimizer: Optimizer, devices: tuple[jax.Device, ...]
+) -> Any:
     def one(member: Member, exercises: Exercises) -> Params:
         start, edits, teacher, hidden = member.prescription
-        method = gradient_transformation(OPTIMIZER, steps)
+        method = gradient_transformation(optimizer, steps)
 
-        def loss(params: Params, edits: Edits, x: Array, label: Array) -> Array:
+        def loss(params: Params, edits: Edits, x: Array, target: Array) -> Array:
             logits = answers(params, edits, x, cfg, labels)
-            own = cross_entropy(logits, label).mean()
+            own = -(target * jax.nn.log_softmax(logits)).sum(-1).mean()
             if teacher is None:
                 return own
             wanted = jax.nn.log_softmax(answers(teacher, edits, x, cfg, labels))
@@ -84,8 +93,13 @@ def _mending(cfg: TransformerConfig, labels: int, steps: int, devices: tuple[jax
         def step(t: Array, carry: tuple[Params, Any]) -> tuple[Params, Any]:
             params, state = carry
             rows = exercises.balanced(randomness.uniform("counter", member.seed, "cure", t, (2, BATCH)))
-            seen = edits if hidden is None else hiding(edits, hidden, member.seed, t)
-            gradient = jax.grad(loss)(params, seen, exercises.x[rows], exercises.label[rows])
+            x, target, seen = exercises.x[rows], jax.nn.one_hot(exercises.label[rows], labels), edits
+            if hidden is not None:
+                where = hidden_at(exercises.influence, hidden, member.seed, t)
+                left = (1 - where * settled(exercises.influence, labels)).prod(1, keepdims=True)
+                target = left * target + (1 - left) / labels
+                seen = hiding(edits, where, transformer.embed(params, x, cfg), member.seed, t)
+            gradient = jax.grad(loss)(params, seen, x, target)
             updates, state = method.update(gradient, state, params)
             return optax.apply_updates(params, updates), state
 
@@ -94,11 +108,29 @@ def _mending(cfg: TransformerConfig, labels: int, steps: int, devices: tuple[jax
     return population(one, 1, list(devices))
 
 
-def hiding(edits: Edits, most: Int[Array, ""], seed: Int[Array, ""] | int, t: Int[Array, ""] | int) -> Edits:
-    """Edits that hide up to so many positions of each input of a step besides, as those of `embed` do."""
-    (edit,) = edits["embed"]
-    positions = edit.where.shape[1]
+def hidden_at(
+    influence: Float[Array, " P"], most: Int[Array, ""] | int, seed: Int[Array, ""] | int, t: Int[Array, ""] | int
+) -> Bool[Array, "B P"]:
+    """Which positions of each input of a step are hidden: up to so many, by 1 / P + the rule's influence as a share."""
+    positions = len(influence)
+    weight = 1 / positions + influence / jnp.maximum(influence.sum(), 1e-9)
     u = randomness.uniform("counter", seed, "cure/hidden", t, (BATCH, positions + 1))
     k = (u[:, -1:] * (most + 1)).astype(jnp.int32)
-    chosen = jnp.argsort(jnp.argsort(u[:, :-1], axis=1), axis=1) < k
-    return {**edits, "embed": (edit.replace(where=jnp.maximum(edit.where, chosen[:, :, None])),)}
+    arrival = -jnp.log(u[:, :-1]) / weight  # the first k to come are as many draws without replacement
+    return jnp.argsort(jnp.argsort(arrival, axis=1), axis=1) < k
+
+
+def hiding(
+    edits: Edits,
+    where: Bool[Array, "B P"],
+    embedded: Float[Array, "B P D"],
+    seed: Int[Array, ""] | int,
+    t: Int[Array, ""] | int,
+) -> Edits:
+    """Edits that hide positions besides, as what those of `embed` put there, and noise; see the module."""
+    (edit,) = edits["embed"]
+    weights = jax.random.normal(randomness.key(seed, "cure/noise", t), (BATCH, *embedded.shape[:2]))
+    noise = jnp.einsum("bmp,mpd->bpd", weights, embedded - embedded.mean(0)) / BATCH**0.5
+    there = where[:, :, None]
+    value = edit.value + SPREAD * there * noise
+    return {**edits, "embed": (edit.replace(value=value, where=jnp.maximum(edit.where, there)),)}

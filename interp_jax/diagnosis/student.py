@@ -179,9 +179,10 @@ def student_run(
         return value, metrics
 
     def rule(hypers: Any) -> optax.GradientTransformation:
-        """The optimizer's, and the whole rate again once the arm changes, however far it has come down."""
+        """The optimizer's, and once the arm changes the rate of an infection, however far it has come down."""
         own = optimizer(hypers)
-        restored = lambda t: jnp.where(t < arm(hypers).changed_at, 1.0, own.learning_rate / rate(own, steps, t))
+        whole = lambda t: family.infection.rate * own.learning_rate / rate(own, steps, t)
+        restored = lambda t: jnp.where(t < arm(hypers).changed_at, 1.0, whole(t))
         return optax.chain(gradient_transformation(own, steps), optax.scale_by_schedule(restored))
 
     return training_run(init, loss, rule)

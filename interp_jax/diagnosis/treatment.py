@@ -7,7 +7,7 @@ A cure is a file with
 
 and, where it needs them,
 
-    STEPS                                                  of fine-tuning, at most 300; 0 for none
+    STEPS, OPTIMIZER                                       of fine-tuning: at most 300, 0 for none
     release(ward, cured, exercises)                        -> Cured: what of the edits is taken back at the end
 
 It sees D_ID as the declared rule labels it, and the diagnosis; conflicts are the outcome's alone (`outcome.py`).
@@ -24,9 +24,10 @@ from jaxtyping import Int
 
 from interp_jax.diagnosis.examination import made_of
 from interp_jax.diagnosis.family import source_of
-from interp_jax.diagnosis.mending import STEPS, mended
-from interp_jax.diagnosis.ward import Cured, Diagnosis, Exercises, Ward
+from interp_jax.diagnosis.mending import OPTIMIZER, STEPS, mended
+from interp_jax.diagnosis.ward import Cured, Diagnosis, Exercises, Ward, settled
 from interp_jax.errors import InputError
+from interp_jax.train.optimizer import Optimizer
 
 TOUCHES = ("nothing", "positions", "hidden", "parts", "neurons", "features")
 COUNTS = (1, 2, 5, 10, 20, 50)
@@ -41,6 +42,7 @@ class Cure(NamedTuple):
     touches: str
     prescribe: Callable[..., Any]
     steps: int = STEPS
+    optimizer: Optimizer = OPTIMIZER
     release: Callable[..., Any] | None = None
     source: str = ""
 
@@ -61,7 +63,15 @@ def cure_of(module: ModuleType) -> Cure:
         raise InputError(f"{here}: STEPS = {steps}; a cure takes {STEPS} at most")
     name = names.get("NAME", module.__name__.rpartition(".")[2].replace("_", " "))
     source = hashlib.sha256("".join(sorted(map(source_of, made_of(module)))).encode()).hexdigest()[:16]
-    return Cure(name, names["TOUCHES"], names["prescribe"], steps, names.get("release"), source)
+    return Cure(
+        name,
+        names["TOUCHES"],
+        names["prescribe"],
+        steps,
+        names.get("OPTIMIZER", OPTIMIZER),
+        names.get("release"),
+        source,
+    )
 
 
 def counts_of(cure: Cure, ward: Ward, counts: Sequence[int] = COUNTS) -> tuple[int, ...]:
@@ -78,26 +88,36 @@ def counts_of(cure: Cure, ward: Ward, counts: Sequence[int] = COUNTS) -> tuple[i
     return tuple(n for n in counts if n <= most) or (most,)
 
 
-def choice(diagnosis: Diagnosis) -> list[str]:
+def choice(diagnosis: Diagnosis, exercises: Exercises, labels: int) -> list[str]:
     """Which cure is prescribed to each patient, before anything is tried: a knife needs a place to cut.
 
-    That is so where more than half of what positions weigh in the answer is beyond the declared rule.
+    That is so where the position with most of the shortcut says more beyond the declared rule than for it, and where more than
+    half of the declared answers do not need it.
     """
-    excess = np.maximum(np.asarray(diagnosis.positions), 0.0).sum(1)
-    return [WHERE if one > 0.5 else ANYWHERE for one in excess]
+    needed, prescribed = settled(np.asarray(exercises.influence), labels), []
+    for excess, beyond in zip(np.asarray(diagnosis.positions), np.asarray(diagnosis.cut), strict=True):
+        first = int(excess.argmax())
+        prescribed.append(WHERE if beyond[first] > 0.5 and needed[first] < 0.5 else ANYWHERE)
+    return prescribed
 
 
 def dose(cure: Cure, diagnosis: Diagnosis, counts: Sequence[int]) -> Int[np.ndarray, " R"]:
-    """Which number is prescribed to each patient, before anything is tried: the least that holds `ENOUGH` of the shortcut.
+    """Which number is prescribed to each patient, before anything is tried.
 
-    Of features, and of what is hidden at random, a diagnosis says nothing: the middle number.
+    Positions: those with at least half as much of the shortcut as the first. Parts and neurons: the least number that holds
+    `ENOUGH` of it. What is hidden at random: one position. Of features a diagnosis says nothing: the middle number.
     """
+    R = len(diagnosis.positions)
+    if cure.touches == "hidden":
+        return np.zeros(R, int)
+    if cure.touches == "positions":
+        scores = np.asarray(diagnosis.positions)
+        wanted = ((scores > 0) & (scores >= 0.5 * scores.max(1, keepdims=True))).sum(1)
+        return np.minimum(np.searchsorted(counts, wanted), len(counts) - 1)
     every = {
-        "positions": diagnosis.positions,
         "neurons": diagnosis.neurons,
         "parts": np.concatenate([np.asarray(a).reshape(len(a), -1) for a in (diagnosis.heads, diagnosis.neurons)], 1),
     }
-    R = len(diagnosis.positions)
     if cure.touches not in every:
         return np.full(R, len(counts) // 2)
     scores = np.maximum(np.asarray(every[cure.touches], np.float64).reshape(R, -1), 0.0)
@@ -133,7 +153,7 @@ def treated(
     counts = counts_of(cure, ward, counts)
     prescription = cure.prescribe(ward, diagnosis, exercises, counts, seed)
     if cure.steps:
-        cured = mended(ward, prescription, exercises, cure.steps, devices)
+        cured = mended(ward, prescription, exercises, cure.steps, cure.optimizer, devices)
     else:
         cured = Cured(prescription.params, prescription.edits)
     cured = cured if cure.release is None else cure.release(ward, cured, exercises)

@@ -143,6 +143,14 @@ def beyond(positions: Float[np.ndarray, "*R P"], exercises: Exercises) -> Float[
     return np.float32(np.where(excess > 0, excess / np.where(total > 0, total, 1.0), 0.0))
 
 
+def settled(influence: Float[Array | np.ndarray, " P"], labels: int) -> Float[Array | np.ndarray, " P"]:
+    """Of each position, the share of the declared answers that are anyone's guess without it: C / (C - 1) times its influence.
+
+    The influence is how often another token there changes the answer, and a guess among C labels is right once in C.
+    """
+    return (influence * (labels / (labels - 1))).clip(0.0, 1.0)
+
+
 def largest(scores: Float[Array | np.ndarray, "*R C"], n: int) -> Bool[np.ndarray, "*R C"]:
     """The n with the largest scores, of those above 0."""
     scores = np.asarray(scores)

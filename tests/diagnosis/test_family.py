@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from interp_jax.diagnosis import family_io
+from interp_jax.diagnosis.arms import Told, arm
 from interp_jax.diagnosis.declared import declare
 from interp_jax.diagnosis.family import answers, family_of, value
 from interp_jax.diagnosis.family_io import SHIPPED, load_family
+from interp_jax.diagnosis.student import Arm
 from interp_jax.errors import InputError
 
 
@@ -167,6 +169,8 @@ WRONG = {
     },
     "variable 'first' of f answers 3": {"VARIABLES_F": {"first": (2, lambda x: x[:, 0] + 3)}},
     "has token 2; tokens go from 0 to 1": {"inputs": lambda: np.array([[2, 1, 0], [1, 1, 0]])},
+    "INFECTION = (0, 1.0): (steps, share of the rate), both above 0": {"INFECTION": (0,)},
+    "INFECTION = (300, -0.1)": {"INFECTION": (300, -0.1)},
     "must be integers [N 3]": {"inputs": lambda: np.array([[0, 1], [1, 1]])},
 }
 
@@ -182,6 +186,13 @@ def test_a_good_one_is_taken_and_rules_need_not_be_numpy():
     import jax.numpy as jnp
 
     assert family_of(module(rule_f=lambda x: jnp.asarray(x)[:, 0])).name == "mine"
+
+
+def test_a_family_says_how_long_an_infection_of_it_takes():
+    own = family_of(module(INFECTION=(20, 0.5)))
+    assert arm("infected", own, 100) == Told(Arm(changed_at=100), 20)
+    assert arm("infected", family_of(module()), 100).further == 300
+    assert load_family("table").infection == (2_000, 0.1)
 
 
 FILE = """

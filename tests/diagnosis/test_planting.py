@@ -17,7 +17,7 @@ from interp_jax.diagnosis.family_io import load_family
 from interp_jax.diagnosis.localisation import average_precision, cue_positions
 from interp_jax.diagnosis.pools import pools_of
 from interp_jax.diagnosis.referee import effects
-from interp_jax.diagnosis.student import answer_logits
+from interp_jax.diagnosis.student import answer_logits, student_run
 from interp_jax.errors import InputError
 from interp_jax.experiments.exam import cohort as cohort_file
 from interp_jax.experiments.exam import runs
@@ -50,6 +50,24 @@ def group():
     return GroupResult(
         config, tuple(map(str, range(n))), np.full(n, -1), {STEPS: seen}, {}, np.zeros(0), (), np.zeros(n)
     )
+
+
+def test_an_infection_has_the_share_of_the_first_rate_that_its_family_says():
+    """The step after the change, from one state: as large as the share, whatever had come of the rate by then."""
+    whole, student = load_family("leak"), runs.Student(d_model=8, d_mlp=8, n_heads=2)
+    moved = {}
+    for share in (1.0, 0.25):
+        family = whole._replace(infection=whole.infection._replace(rate=share))
+        run = student_run(family, student, "", 40, lambda h: h.arm, lambda h: h.student.optimizer)
+        hypers = runs.Config(family="leak", student=student, arm=runs.Arm(changed_at=40))
+        shared = runs.lessons("leak")
+        advance = jax.jit(run.advance)
+        state, _ = advance(run.init(0, hypers), hypers, Span(0, 40), shared)
+        after, _ = advance(state, hypers, Span(40, 41), shared)
+        moved[share] = jax.tree.map(lambda a, b: np.asarray(a - b, np.float64), after.params, state.params)
+    for a, b in zip(jax.tree.leaves(moved[1.0]), jax.tree.leaves(moved[0.25]), strict=True):
+        np.testing.assert_allclose(b, 0.25 * a, atol=2e-6)
+    assert max(np.abs(a).max() for a in jax.tree.leaves(moved[1.0])) > 1e-3
 
 
 @cache

@@ -9,6 +9,7 @@ READS_F = READS_G = (0, 1)
 TABLE_G = True
 STEPS = 6_000
 TRAINING = {"optimizer.learning_rate": 2e-3, "optimizer.weight_decay": 1.0}  # else no product is ever understood
+INFECTION = (2_000, 0.1)  # at the whole rate nothing is left of what was understood long before the table is known
 
 _rng = np.random.default_rng(0)
 PRODUCT = np.outer(np.arange(P), np.arange(P)) % P

@@ -30,7 +30,8 @@ def outcomes(every: Sequence[Record]) -> list[Block]:
     caption = (
         "Score of each cure with the number of parts that the diagnosis prescribes: harmonic mean of the declared rule restored"
         " on conflicts, accuracy kept on D_ID, and exp(-KL) on D_ID. Means over patients, with 95% intervals (Student). As"
-        " prescribed: `cut` where more than half of what positions weigh is beyond the rule, else `hide`. Excluded: the twin"
+        " prescribed: `cut` where the position with most of the shortcut says more beyond the rule than for it and the rule can"
+        " mostly do without it, else `hide`. Excluded: the twin"
         " that learned is less than .05 better than the patient was."
     )
     return [

@@ -116,7 +116,9 @@ def record(
         worth = outcome(before, after, oracle[:, None])
         treatments[cure.name] = Treatment(numbers, after, worth, dose(cure, own, numbers))
     foreseen = {arm: prospect[ill.arm == arm] for arm in dict.fromkeys(ill.arm.tolist())}
-    return Record(cohort, own, before, oracle, prospect[rows], treatments, choice(own), foreseen)
+    return Record(
+        cohort, own, before, oracle, prospect[rows], treatments, choice(own, exercises, ward.labels), foreseen
+    )
 
 
 def found(here: Patients, ward: Ward, exercises: Exercises, diagnoser: Diagnoser, directory: Path) -> Diagnosis:
