@@ -20,6 +20,7 @@ from interp_jax.experiments.ahead import Ahead
 from interp_jax.experiments.config import Engine
 from interp_jax.experiments.experiment import Experiment
 from interp_jax.experiments.layout import ALL, FIRST, NONE, Layout
+from interp_jax.experiments.processes import decided
 from interp_jax.train.population import run_mesh
 from interp_jax.train.run import Span
 
@@ -31,7 +32,7 @@ CPU_BATCH = 32  # the most that a CPU is asked to compute at once: beyond, a toy
 def prepare(engine: Engine) -> None:
     """Set what must be set before the backend starts: virtual CPU devices, determinism, precision."""
     flags = os.environ.get("XLA_FLAGS", "")
-    devices = engine.cpu_devices or os.cpu_count() or 1
+    devices = engine.cpu_devices or cores()
     if "xla_force_host_platform_device_count" not in flags:
         flags += f" --xla_force_host_platform_device_count={devices}"
         if devices > 1 and "xla_cpu_multi_thread_eigen" not in flags:
@@ -40,6 +41,14 @@ def prepare(engine: Engine) -> None:
         flags += " --xla_gpu_deterministic_ops=true"
     os.environ["XLA_FLAGS"] = flags.strip()
     jax.config.update("jax_default_matmul_precision", None if engine.precision == "default" else engine.precision)
+
+
+def cores() -> int:
+    """Cores that this process may use: as an engine says, its share of a cluster's node, else those it may run on."""
+    given = os.environ.get("INTERP_JAX_CORES") or os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if given.isdecimal():
+        return int(given)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Programs(NamedTuple):
@@ -77,7 +86,7 @@ def build_programs(experiment: Experiment, layout: Layout, hypers: Any, batch: i
         seconds = time.monotonic() - started
         steps = min(PROBE_STEPS, experiment.stream_steps or PROBE_STEPS)
         chosen = (
-            min(compiled, key=lambda b: probe(compiled[b], members, data, steps))
+            decided(min(compiled, key=lambda b: probe(compiled[b], members, data, steps)))
             if len(compiled) > 1
             else next(iter(compiled))
         )

@@ -1,4 +1,8 @@
-"""How a command ends: bad input is one line and status 2, an interrupt says how to go on and is status 130."""
+"""How a command ends: bad input is one line and status 2, an interrupt says how to go on and is status 130.
+
+SIGTERM is taken as Ctrl-C. SIGUSR1 is what schedulers send when the time that they gave is nearly over: the same, with status
+75, by which a launcher knows that the command wants to be started again.
+"""
 
 import contextlib
 import signal
@@ -9,10 +13,13 @@ from typing import Any
 
 from interp_jax.errors import InputError
 
+INTERRUPTED = 130
+OUT_OF_TIME = 75  # EX_TEMPFAIL of sysexits.h
+
 
 def exit_cleanly(main: Callable[[Sequence[str]], None]) -> None:
-    """Run `main(arguments)` as a command. SIGTERM ends it like Ctrl-C."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """Run `main(arguments)` as a command."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, _interrupt)
     try:
         main(sys.argv[1:])
@@ -20,17 +27,21 @@ def exit_cleanly(main: Callable[[Sequence[str]], None]) -> None:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        why = "out of time" if _out_of_time.is_set() else "interrupted"
+        print(f"{why}; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(OUT_OF_TIME if _out_of_time.is_set() else INTERRUPTED)
     except BrokenPipeError:
         sys.exit(1)
 
 
 _asked_to_stop = threading.Event()
+_out_of_time = threading.Event()
 _patient = False
 
 
-def _interrupt(*_: Any) -> None:
+def _interrupt(number: int, *_: Any) -> None:
+    if number == signal.SIGUSR1:
+        _out_of_time.set()
     again = _asked_to_stop.is_set()
     _asked_to_stop.set()
     if again or not _patient:

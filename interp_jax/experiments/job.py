@@ -3,26 +3,22 @@
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from interp_jax.atomic_io import ensure_writable, write_json, write_text
+from interp_jax.atomic_io import ensure_writable
 from interp_jax.errors import InputError
-from interp_jax.experiments.collect import collect
-from interp_jax.experiments.config import build_engine, load_config, load_experiment, override, parse_value
+from interp_jax.experiments.config import build_engine, load_config, override, parse_value
 from interp_jax.experiments.engine import prepare
-from interp_jax.experiments.experiment import GroupResult
-from interp_jax.experiments.plan import FILE, Plan, freeze, is_done, make_plan, thaw
+from interp_jax.experiments.frozen import FILE, is_done
+from interp_jax.experiments.plan import Plan, freeze, make_plan, thaw
+from interp_jax.experiments.publish import publish_sweep, refuse_unfinished
 from interp_jax.experiments.sweep import Member, expand
-from interp_jax.experiments.worker import built, run_shard
-from interp_jax.results.report import Block, Page, Section, TableBlock, write_report
-from interp_jax.results.run_directory import Finished, chunk_directory, finished_members, read_json
-from interp_jax.results.tables import Table
-from interp_jax.train.run import ALIVE
+from interp_jax.experiments.worker import built, run_chunks
+from interp_jax.results.run_directory import Finished, chunk_directory, finished_members
 
 
 def run_job(
@@ -43,6 +39,36 @@ def run_job(
       command: the words that a person typed, for the report.
       console: where to tell what is going on.
     """
+    plan, directory = freeze_job(reference, overrides, sweeps, rerun, command, console)
+    if plan.chunks:
+        n = sum(len(c.members) for c in plan.chunks)
+        console.print(f"{n} runs in {len(plan.chunks)} chunks → {directory}", highlight=False)
+    try:
+        run_chunks(plan, plan.chunks, directory, console)
+    except Exception:
+        publish_rest(plan, directory, console)
+        raise
+    published = publish_sweep(plan, directory)
+    refuse_unfinished(published.states, directory)
+    return published.report
+
+
+def freeze_job(
+    reference: str,
+    overrides: Mapping[str, str],
+    sweeps: Sequence[str] | None,
+    rerun: bool,
+    command: str,
+    console: Console,
+    cut_to_fit: Callable[[Sequence[Member]], int] | None = None,
+) -> tuple[Plan, Path]:
+    """Expand a config and freeze its plan in its directory, without running anything; arguments are those of `run_job`.
+
+    `cut_to_fit` says of a group's members how many may run together, where memory allows less than `engine.chunk`.
+
+    Raises:
+      InputError: bad input, or the directory is in use for another sweep.
+    """
     base, module, name = load_config(reference)
     base = override(base, {key: parse_value(text) for key, text in overrides.items()})
     chosen = None if sweeps is None else [s for s in sweeps if s != "none"]
@@ -53,19 +79,31 @@ def run_job(
         previous = previous_plan(directory)
         finished = {} if rerun else say_skipped(members, finished_members(directory), console)
         redo = redo_token(previous, directory) if rerun else ""
-        plan = make_plan(base.experiment, members, command, finished, previous, redo)
+        plan = make_plan(base.experiment, members, command, finished, previous, redo, cut_to_fit)
+        if previous is not None:
+            refuse_in_use(previous, plan, directory)
         for chunk in plan.chunks:  # what they read must be there before anything is written
             first = plan.members[chunk.members[0]]
             built(first.config.experiment, first.part)
-        freeze(plan, directory)
-    if plan.chunks:
-        n = sum(len(c.members) for c in plan.chunks)
-        console.print(f"{n} runs in {len(plan.chunks)} chunks → {directory}", highlight=False)
-    run_shard(directory / FILE, 0, 1, console)
-    groups = collect(members, directory)
-    if sum(len(g.hashes) for g in groups) < len(members):
-        raise InputError(f"another worker still runs a part of {directory}: start the command again when it is done")
-    return publish(load_experiment(base.experiment).report(groups), groups, directory, command)
+        return thaw(freeze(plan, directory)), directory
+
+
+def publish_rest(plan: Plan, directory: Path, console: Console) -> None:
+    """The report of what is finished of a sweep in which something failed."""
+    with contextlib.suppress(Exception):  # what failed first is what a person must hear of
+        if report := publish_sweep(plan, directory).report:
+            console.print(f"report of what did finish: {report}", highlight=False)
+
+
+def refuse_in_use(previous: Plan, plan: Plan, directory: Path) -> None:
+    """Raise `InputError` where a worker runs a chunk that the directory's new plan does not have."""
+    for name in {chunk.id for chunk in previous.chunks} - {chunk.id for chunk in plan.chunks}:
+        place = chunk_directory(directory, name)
+        if not is_done(previous.redo, place) and (holder := place.holder()):
+            raise InputError(
+                f"{directory} holds another sweep, which {holder} is running: wait for it, "
+                "or choose another --config.output.directory"
+            )
 
 
 @contextlib.contextmanager
@@ -80,28 +118,6 @@ def made(directory: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 path.rmdir()
         raise
-
-
-def publish(page: Page, groups: Sequence[GroupResult], directory: Path, command: str) -> Path:
-    """Write a page with what every report ends with: runs that diverged, the command, config and manifest."""
-    for name, content in page.data.items():
-        write_json(directory / name, content)
-    for name, content in page.files.items():
-        write_text(directory / name, content)
-    manifest = read_json(Path(groups[0].directories[0]) / "manifest.json")
-    return write_report(directory, page.title, page.summary, [*page.blocks, *diverged(groups)], command, manifest)
-
-
-def diverged(groups: Sequence[GroupResult]) -> list[Block]:
-    """A section that lists the runs that became non-finite, if any did."""
-    rows = [(g.hashes[i], int(g.diverged_at[i])) for g in groups for i in np.flatnonzero(g.diverged_at != ALIVE)]
-    if not rows:
-        return []
-    table = Table(("run", "last finite step"), rows, "What is shown of these runs is their last finite state.")
-    return [
-        Section("Runs that diverged", "Their loss, gradient or parameters became infinite or NaN."),
-        TableBlock(table),
-    ]
 
 
 def output_directory(config: ConfigDict, name: str) -> Path:
@@ -129,6 +145,6 @@ def previous_plan(directory: Path) -> Plan | None:
 def redo_token(previous: Plan | None, directory: Path) -> str:
     """The token of a rerun that was interrupted, which then goes on, or a new one."""
     if previous is not None and previous.redo:
-        if not all(is_done(previous, chunk_directory(directory, chunk.id)) for chunk in previous.chunks):
+        if not all(is_done(previous.redo, chunk_directory(directory, chunk.id)) for chunk in previous.chunks):
             return previous.redo
     return secrets.token_hex(4)

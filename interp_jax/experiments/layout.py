@@ -13,6 +13,7 @@ import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from interp_jax.experiments.experiment import Experiment
+from interp_jax.experiments.processes import devices_for
 from interp_jax.train.population import pad_members, place, population
 
 
@@ -45,7 +46,7 @@ def layout_of(experiment: Experiment, hypers: Any) -> Layout:
 
 def spread_out(hypers: Any) -> Layout:
     """Members over the devices, no more devices than members, the last one repeated."""
-    devices = jax.local_devices()[: jax.tree.leaves(hypers)[0].shape[0]]
+    devices = devices_for(jax.tree.leaves(hypers)[0].shape[0])
     spread = lambda members: place(pad_members(members, len(devices)), devices)
     lift = lambda function, batch, result, donate=False: population(function, batch, devices, donate)
     return Layout(devices, spread, spread, lift)

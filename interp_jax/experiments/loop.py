@@ -33,11 +33,13 @@ from interp_jax.experiments.engine import (
 from interp_jax.experiments.exit import asked_to_stop, patient, stop_if_asked
 from interp_jax.experiments.experiment import Experiment
 from interp_jax.experiments.layout import layout_of
+from interp_jax.experiments.processes import Wish, agreed, decided, fetch, first
 from interp_jax.results.checkpoints import CheckpointStore
 from interp_jax.results.metrics import MetricLog, tensorboard_logs
 from interp_jax.results.run_directory import ChunkDirectory, read_json
 from interp_jax.train.run import ALIVE
 
+NOTHING = -1  # step of the newest checkpoint where there is none
 LOG_LINES = 100  # metrics of a run, unless the experiment says how often
 
 
@@ -77,19 +79,20 @@ def run_chunk(job: Job) -> Outcome:
     """Run a chunk to its end; everything but the manifest is then on disk."""
     started = time.monotonic()
     store = CheckpointStore(job.directory.checkpoints, job.id)
-    logs = [MetricLog(job.directory.metrics), *tensorboard_logs(job.directory.path / "tensorboard")]
-    if job.experiment.complain is not None:
+    logs = [MetricLog(job.directory.metrics), *tensorboard_logs(job.directory.path / "tensorboard")] if first() else []
+    if first() and job.experiment.complain is not None:
         logs.append(Complaints(job.experiment.complain))
     shared = digest_of_shared(job)
     layout = layout_of(job.experiment, job.hypers)
     with reader(job.experiment, layout.devices) as read:
-        programs = build_programs(job.experiment, layout, layout.hypers(job.hypers), fixed_batch(job), read)
-        write_json(job.directory.description, {"members": job.members, "batch": programs.batch, "shared": shared})
-        first, members = start(job, store, programs)
+        programs = build_programs(job.experiment, layout, layout.hypers(job.hypers), decided(fixed_batch(job)), read)
+        if first():
+            write_json(job.directory.description, {"members": job.members, "batch": programs.batch, "shared": shared})
+        begin, members = start(job, store, programs)
         for log in logs:
-            log.rewind(first)
+            log.rewind(begin)
         with explain_memory(programs.batch, job.hypers), patient(True):
-            diverged_at = advance_all(job, store, logs, programs, first, members)
+            diverged_at = advance_all(job, store, logs, programs, begin, members)
     for log in logs:
         log.close()
     seconds = {"total": time.monotonic() - started, "compile": programs.compile_seconds}
@@ -132,16 +135,18 @@ def start(job: Job, store: CheckpointStore, programs: Programs) -> tuple[int, An
     members = programs.init(programs.layout.hypers(job.hypers), ())
     n = len(job.members)
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype), members[0])
-    restored = store.restore(like)
-    if restored is not None:
-        return restored.step, (programs.layout.states(restored.tree), members[1])
+    restored = store.restore(like) if first() else None
+    step = decided(restored.step if restored else NOTHING)
+    if step != NOTHING:
+        tree = restored.tree if restored else store.load(step, like)
+        return step, (programs.layout.states(tree), members[1])
     if 0 in job.experiment.observe_at:
         keep(job, store, programs, members, 0)
     return 0, members
 
 
-def spans(experiment: Experiment, first: int) -> Iterator[tuple[int, int]]:
-    """(first, stop) of each span after `first`: they end at observations and at multiples of `log_every`.
+def spans(experiment: Experiment, begin: int) -> Iterator[tuple[int, int]]:
+    """(begin, stop) of each span after `begin`: they end at observations and at multiples of `log_every`.
 
     Where steps read a stream, each lies within what is made of it at once.
     """
@@ -150,26 +155,26 @@ def spans(experiment: Experiment, first: int) -> Iterator[tuple[int, int]]:
     stretch = experiment.stream_steps if experiment.stream is not None else last
     ends = sorted({*experiment.observe_at, *range(every, last, every), *range(stretch, last, stretch)})
     for stop in ends:
-        if stop > first:
-            yield first, stop
-            first = stop
+        if stop > begin:
+            yield begin, stop
+            begin = stop
 
 
 def advance_all(
-    job: Job, store: CheckpointStore, logs: Any, programs: Programs, first: int, members: Any
+    job: Job, store: CheckpointStore, logs: Any, programs: Programs, done: int, members: Any
 ) -> np.ndarray:
-    """Take all spans; returns `diverged_at` [R]."""
+    """Take all spans after step `done`; returns `diverged_at` [R]."""
     last = job.experiment.observe_at[-1]
     waiting, saved_at = None, time.monotonic()
-    diverged_at = np.asarray(members[0].diverged_at)[: len(job.members)]
-    for begin, stop in spans(job.experiment, first):
+    diverged_at = fetch(members[0].diverged_at)[: len(job.members)]
+    for begin, stop in spans(job.experiment, done):
         members, metrics, diverged = programs.advance(members, (span(begin, stop), programs.read(begin)))
         diverged_at = write_metrics(job, logs, waiting, diverged_at)
         waiting = (stop, metrics, diverged)
         if (diverged_at != ALIVE).all():
             stop = last
-        asked = asked_to_stop()
-        if stop in job.experiment.observe_at or asked or time.monotonic() - saved_at > job.engine.checkpoint_seconds:
+        asked, due = agreed(Wish(asked_to_stop(), time.monotonic() - saved_at > job.engine.checkpoint_seconds))
+        if stop in job.experiment.observe_at or asked or due:
             diverged_at, waiting = write_metrics(job, logs, waiting, diverged_at), None
             keep(job, store, programs, members, stop)
             saved_at = time.monotonic()
@@ -187,9 +192,9 @@ def write_metrics(job: Job, logs: Any, waiting: Any, diverged_at: np.ndarray) ->
         return diverged_at
     stop, metrics, diverged = waiting
     n = len(job.members)
+    metrics, diverged_at = jax.tree.map(lambda x: x[:n], fetch((metrics, diverged)))
     for log in logs:
-        log.append(stop, {name: np.asarray(value)[:n] for name, value in metrics.items()})
-    diverged_at = np.asarray(diverged)[:n]
+        log.append(stop, metrics)
     if job.on_nan == "stop" and (diverged_at != ALIVE).any():
         bad = int(np.argmax(diverged_at != ALIVE))
         raise InputError(
@@ -204,18 +209,22 @@ def keep(job: Job, store: CheckpointStore, programs: Programs, members: Any, ste
     n = len(job.members)
     observing = step in job.experiment.observe_at
     if observing:
-        seen = programs.observe(members, job.experiment.shared)
-        seen = {name: np.asarray(value)[:n] for name, value in seen.items()}
-        job.directory.write_observation(step, seen | analyse(job, members))
-    state = jax.tree.map(lambda x: np.asarray(x)[:n], members[0])
-    store.save(step, state, keep=observing)
+        seen = fetch(programs.observe(members, job.experiment.shared))
+        seen = {name: value[:n] for name, value in seen.items()} | analyse(job, members)
+        if first():
+            job.directory.write_observation(step, seen)
+    state = jax.tree.map(lambda x: x[:n], fetch(members[0]))
+    if first():
+        store.save(step, state, keep=observing)
 
 
 def analyse(job: Job, members: Any) -> dict[str, np.ndarray]:
     """What the experiment's analysis says of its members, one after the other."""
     if job.experiment.analyse is None:
         return {}
-    on_host, each = jax.tree.map(np.asarray, members), []
+    on_host, each = fetch(members), []
+    if not first():
+        return {}
     with patient(False):
         for i in range(len(job.members)):
             stop_if_asked()

@@ -6,7 +6,7 @@
 the old plan stay as they are, so that nothing half done is lost, and new chunks form from missing members only.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,18 +15,9 @@ from ml_collections import ConfigDict
 
 from interp_jax.atomic_io import write_json
 from interp_jax.errors import InputError
-from interp_jax.experiments.sweep import Member, digest, member
+from interp_jax.experiments.frozen import FILE, Chunk, digest, read_frozen
+from interp_jax.experiments.sweep import Member, member
 from interp_jax.results.manifest import git_state
-from interp_jax.results.run_directory import ChunkDirectory, read_json
-
-FILE = "sweep.json"
-
-
-class Chunk(NamedTuple):
-    """Members that run together: the chunk's id and their hashes, in order."""
-
-    id: str
-    members: tuple[str, ...]
 
 
 class Plan(NamedTuple):
@@ -38,6 +29,7 @@ class Plan(NamedTuple):
       members: {hash: Member}, in the sweep's order.
       chunks: those still to run when the plan was frozen.
       redo: where finished chunks are to be done again, a token that their new manifests will carry; else empty.
+      digest: of the file that it was frozen in; empty before that.
     """
 
     experiment: str
@@ -45,6 +37,7 @@ class Plan(NamedTuple):
     members: dict[str, Member]
     chunks: tuple[Chunk, ...]
     redo: str = ""
+    digest: str = ""
 
 
 def make_plan(
@@ -54,8 +47,9 @@ def make_plan(
     finished: Collection[str],
     previous: Plan | None = None,
     redo: str = "",
+    fits: Callable[[Sequence[Member]], int] | None = None,
 ) -> Plan:
-    """The plan that runs the members which are not finished.
+    """The plan that runs the members which are not finished, at most `engine.chunk` in a chunk and as many as `fits` says.
 
     Raises:
       InputError: the directory's previous plan is of another experiment.
@@ -69,8 +63,10 @@ def make_plan(
     missing = set(by_hash) - set(finished)
     kept = [c for c in (previous.chunks if previous else ()) if missing.issuperset(c.members)]
     missing -= {h for chunk in kept for h in chunk.members}
-    size = members[0].config.engine.chunk
-    new = [chunk for group in groups([by_hash[h] for h in by_hash if h in missing]) for chunk in cut(group, size)]
+    most = members[0].config.engine.chunk
+    new: list[Chunk] = []
+    for group in groups([by_hash[h] for h in by_hash if h in missing]):
+        new += cut(group, most if fits is None else min(most, fits(group)))
     return Plan(experiment, source, by_hash, (*kept, *new), redo)
 
 
@@ -113,22 +109,16 @@ def thaw(path: Path) -> Plan:
     Raises:
       InputError: no such file, damaged, or edited after it was frozen.
     """
-    if not path.is_file():
-        raise InputError(f"no frozen sweep {path}: ./launch/local --config … writes one")
-    content = read_json(path, "experiment", "source", "redo", "members", "chunks", "digest")
-    if content.pop("digest", None) != digest(content):
-        raise InputError(f"{path} was changed after it was frozen: start the sweep again from its config")
-    members = [member(ConfigDict(config)) for config in content["members"].values()]
-    if stale := [m for m, h in zip(members, content["members"], strict=True) if m.hash != h]:
+    frozen = read_frozen(path)
+    members = [member(ConfigDict(config)) for config in frozen.configs.values()]
+    if stale := [m for m, h in zip(members, frozen.configs, strict=True) if m.hash != h]:
         raise InputError(
             f"{path} was frozen by another version of the project ({len(stale)} hashes differ): start it again"
         )
-    chunks = tuple(Chunk(c["id"], tuple(c["members"])) for c in content["chunks"])
-    return Plan(content["experiment"], content["source"], {m.hash: m for m in members}, chunks, content["redo"])
+    by_hash = {m.hash: m for m in members}
+    return Plan(frozen.experiment, frozen.source, by_hash, frozen.chunks, frozen.redo, frozen.digest)
 
 
-def is_done(plan: Plan, directory: ChunkDirectory) -> bool:
-    """Whether a chunk is finished, and done again where the plan asks for that."""
-    if not directory.manifest.exists():
-        return False
-    return not plan.redo or read_json(directory.manifest).get("redo") == plan.redo
+def total_steps(plan: Plan, chunk: Chunk) -> int:
+    """Steps of a chunk's runs."""
+    return plan.members[chunk.members[0]].part.steps

@@ -5,10 +5,8 @@ parameter is given the config as a person has set it. Several named sweeps multi
 `sweep_<arg>`, else `sweep_default`, where the file has one.
 """
 
-import hashlib
 import inspect
 import itertools
-import json
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +16,7 @@ from ml_collections import ConfigDict
 
 from interp_jax.errors import InputError, nearest
 from interp_jax.experiments.config import ENGINE_SECTIONS, build_experiment, explain, load_experiment, override
+from interp_jax.experiments.frozen import digest
 
 RESULTS_SCHEMA = 1  # raise it when the meaning of stored results changes: nothing older is then taken for done
 PREFIX = "sweep_"
@@ -118,8 +117,3 @@ def content_hash(config: ConfigDict) -> str:
     """SHA-256, 16 hex digits, of the config less engine and output, and the schema of results."""
     content = {k: v for k, v in config.to_dict().items() if k not in {"on_nan", *ENGINE_SECTIONS}}
     return digest({"schema": RESULTS_SCHEMA, **content})
-
-
-def digest(content: Any) -> str:
-    """SHA-256, 16 hex digits, of anything JSON can hold."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -2,91 +2,168 @@
 
     python -m interp_jax.experiments.worker runs/superposition/sweep.json --shard 0/1
 
-Chunks that are finished, or that another living worker holds, are passed over; so a shard may be started twice, or again.
+Shard i of n is every n-th chunk from the i-th on. Chunks that are finished, or that another living worker holds, are passed
+over; so a shard may be started twice, at once, or again. A chunk that fails is recorded and the next one is taken up; the
+command then ends with the error of the first. SIGTERM and SIGINT save a checkpoint and end it.
 """
 
 import argparse
+import contextlib
+import dataclasses
 import functools
 import sys
-from collections.abc import Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import rich.progress
 from rich.console import Console
 
 from interp_jax import parts
 from interp_jax.atomic_io import write_json
-from interp_jax.errors import InputError
+from interp_jax.errors import InputError, nearest
+from interp_jax.experiments.compilation_cache import counted
 from interp_jax.experiments.config import build_engine, load_experiment
 from interp_jax.experiments.engine import prepare
 from interp_jax.experiments.exit import exit_cleanly
 from interp_jax.experiments.experiment import Experiment
+from interp_jax.experiments.failures import one_line, record_failure
+from interp_jax.experiments.frozen import Chunk, is_done, sweep_file
 from interp_jax.experiments.loop import Job, run_chunk
-from interp_jax.experiments.plan import FILE, Chunk, Plan, is_done, thaw
+from interp_jax.experiments.plan import Plan, thaw, total_steps
+from interp_jax.experiments.processes import SECONDS, decided, first, join
 from interp_jax.results.manifest import manifest
 from interp_jax.results.run_directory import ChunkDirectory, chunk_directory
 from interp_jax.train.run import ALIVE
 
+SAME_ERRORS = 3  # in a row, after which the next chunk would end like that too
+PAUSE = 1.0  # seconds between two looks at what others hold
+HELD, DONE = "another worker has it", "was finished"
 
-def run_shard(path: Path, shard: int, n_shards: int, console: Console) -> None:
-    """Run the chunks shard, shard + n, … of the sweep frozen at `path`.
+
+def run_chunks(plan: Plan, chunks: Sequence[Chunk], directory: Path, console: Console, wait: float = 0.0) -> None:
+    """Run chunks of a plan, one after the other; those that others hold are waited for in the end, for `wait` seconds.
 
     Raises:
-      InputError: the sweep is missing, damaged or edited; what a chunk's run raises.
+      Exception: what the first chunk that failed raised, when all that could run has.
     """
-    path = path / FILE if path.is_dir() else path
-    plan = thaw(path)
-    chunks = plan.chunks[shard::n_shards]
     if not chunks:
         return
-    engine, _ = build_engine(plan.members[chunks[0].members[0]].config)
-    prepare(engine)
-    steps = {chunk.id: total_steps(plan, chunk) for chunk in chunks}
+    prepare(build_engine(plan.members[chunks[0].members[0]].config)[0])
+    errors: list[Exception] = []
+    held: list[Chunk] = []
     with progress_bar(console) as bar:
-        bars = {c.id: bar.add_task(label(i, chunks), total=steps[c.id], visible=i == 0) for i, c in enumerate(chunks)}
-        for chunk in chunks:
-            bar.update(bars[chunk.id], visible=True)
-            bar.start_task(bars[chunk.id])
-            directory = chunk_directory(path.parent, chunk.id)
-            with directory.lock() as held:
-                if held and not is_done(plan, directory):
-                    run_one(plan, chunk, directory, lambda step, task=bars[chunk.id]: bar.update(task, completed=step))
-            bar.update(bars[chunk.id], completed=steps[chunk.id])
+        steps = [total_steps(plan, chunk) for chunk in chunks]
+        bars = [bar.add_task(label(i, chunks), total=n, visible=i == 0) for i, n in enumerate(steps)]
+        for chunk, task, n in zip(chunks, bars, steps, strict=True):
+            bar.update(task, visible=True)
+            bar.start_task(task)
+            try:
+                state = run_unless_held(
+                    plan, chunk, directory, lambda step, task=task: bar.update(task, completed=step)
+                )
+            except Exception as error:
+                errors.append(error)
+                if [one_line(e) for e in errors[-SAME_ERRORS:]] == [one_line(error)] * SAME_ERRORS:
+                    break
+                continue
+            held += [chunk] if state == HELD else []
+            words = f"{bar.tasks[task].description} · {state}" if state else None
+            bar.update(task, completed=n, description=words)
+    if errors:
+        say_failed(errors, len(chunks))
+        raise errors[0]
+    wait_for_held(plan, held, directory, wait)
 
 
-def run_one(plan: Plan, chunk: Chunk, directory: ChunkDirectory, progress: object) -> None:
+def run_unless_held(plan: Plan, chunk: Chunk, directory: Path, progress: Callable[[int], None]) -> str:
+    """Run a chunk and return "", or what is the matter with it (`HELD`, `DONE`). Where it fails, that is kept beside it."""
+    place = chunk_directory(directory, chunk.id)
+    with place.lock() if first() else contextlib.nullcontext(True) as held:
+        state = (HELD, DONE, "")[decided(0 if not held else 1 if is_done(plan.redo, place) else 2)]
+        if state:
+            return state
+        try:
+            run_one(plan, chunk, place, progress)
+        except Exception as error:
+            if first():
+                record_failure(place, chunk.members, error)
+            raise
+    return ""
+
+
+def wait_for_held(plan: Plan, chunks: Sequence[Chunk], directory: Path, seconds: float) -> None:
+    """Run the chunks that others hold if they let go of them unfinished within some time: a machine may have died."""
+    end = time.monotonic() + seconds
+    left = list(chunks)
+    while left and decided(time.monotonic() < end):
+        time.sleep(PAUSE)
+        left = [chunk for chunk in left if run_unless_held(plan, chunk, directory, lambda step: None) == HELD]
+    for chunk in left:
+        print(f"chunk {chunk.id}: another worker has it, and goes on with it", file=sys.stderr)
+
+
+def say_failed(errors: Sequence[Exception], n_chunks: int) -> None:
+    """What failed, where it was more than what is raised."""
+    if len(errors) > 1:
+        print(f"{len(errors)} of {n_chunks} chunks failed:", file=sys.stderr)
+        for text, n in Counter(map(one_line, errors)).items():
+            print(f"  {n} × {text}", file=sys.stderr)
+
+
+def run_one(plan: Plan, chunk: Chunk, directory: ChunkDirectory, progress: Callable[[int], None]) -> None:
     """Run a chunk and write its manifest, which makes it finished."""
     members = [plan.members[h] for h in chunk.members]
     config = members[0].config
     engine, _ = build_engine(config)
     experiment = built(config.experiment, members[0].part)
-    if directory.manifest.exists():
-        directory.set_aside()
+    if first():
+        if directory.manifest.exists():
+            directory.set_aside()
+        directory.failure.unlink(missing_ok=True)
     hypers = parts.stack([m.part for m in members])
     job = Job(chunk.id, chunk.members, experiment, hypers, directory, engine, config.on_nan, progress)
-    outcome = run_chunk(job)
+    with counted() as cache:
+        outcome = run_chunk(job)
+    if not first():
+        return
     content = manifest(config.to_dict(), chunk.id, outcome.seconds)
-    content |= {"members": chunk.members, "batch": outcome.batch, "diverged_at": outcome.diverged_at.tolist()}
-    write_json(directory.manifest, {**content, "redo": plan.redo})
+    content |= {
+        "members": chunk.members,
+        "batch": outcome.batch,
+        "processes": jax.process_count(),
+        "diverged_at": outcome.diverged_at.tolist(),
+    }
+    write_json(directory.manifest, {**content, "compilation_cache": cache, "redo": plan.redo})
     directory.forget_old()
     if n_bad := int((outcome.diverged_at != ALIVE).sum()):
-        first = int(outcome.diverged_at[outcome.diverged_at != ALIVE].min())
+        earliest = int(outcome.diverged_at[outcome.diverged_at != ALIVE].min())
         print(
-            f"{n_bad} of {len(members)} runs became non-finite, the first at step {first}: kept as they were before",
+            f"{n_bad} of {len(members)} runs became non-finite, the first at step {earliest}: kept as they were before",
             file=sys.stderr,
         )
 
 
-@functools.lru_cache(maxsize=1)
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """What the members of a group share, and one of them."""
+
+    experiment: str
+    structure: Any
+    part: Any = dataclasses.field(compare=False)
+
+
 def built(name: str, part: Any) -> Experiment:
-    """The experiment of a group; what it reads from disk is read once."""
-    return load_experiment(name).experiment(part)
+    """The experiment of a group, from any of its members; what it reads from disk is read once."""
+    return _built(Group(name, jax.tree.structure(part), part))
 
 
-def total_steps(plan: Plan, chunk: Chunk) -> int:
-    """Steps of a chunk's runs."""
-    return plan.members[chunk.members[0]].part.steps
+@functools.lru_cache(maxsize=1)
+def _built(group: Group) -> Experiment:
+    return load_experiment(group.experiment).experiment(group.part)
 
 
 def label(index: int, chunks: Sequence[Chunk]) -> str:
@@ -117,13 +194,62 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(i), int(n)
 
 
+def only(plan: Plan, ids: Sequence[str]) -> list[Chunk]:
+    """The chunks of a plan with these ids."""
+    known = {chunk.id: chunk for chunk in plan.chunks}
+    for name in ids:
+        if name not in known:
+            raise InputError(f"--only {name}: no such chunk in the sweep; {nearest(name, known)}")
+    return [known[name] for name in ids]
+
+
+def check_devices(n: int, platform: str) -> None:
+    """Refuse to compute with less than was asked for: a job that falls back to a CPU would go on unnoticed.
+
+    Args:
+      n: least number of devices of this process; 0 asks for none.
+      platform: cpu, gpu or tpu; empty takes any.
+    """
+    found = jax.local_devices()
+    if platform and found[0].platform != platform:
+        raise InputError(
+            f"--platform {platform}: JAX found {found[0].platform} devices here (jax[{platform}], drivers?)"
+        )
+    if len(found) < n:
+        raise InputError(f"--devices {n}: fewer are here, {len(found)} of kind {found[0].device_kind}")
+
+
 def main(arguments: Sequence[str]) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="worker", description="Run one shard of a frozen sweep.")
     parser.add_argument("sweep", type=Path, help="a sweep.json, or the directory that holds it")
     parser.add_argument("--shard", default="0/1", help="i/n: which of how many shards")
+    parser.add_argument("--only", nargs="+", metavar="CHUNK", help="these chunks and no others")
+    parser.add_argument("--digest", help="of the frozen sweep: another one in its place is refused")
+    parser.add_argument("--devices", type=int, default=0, help="least number of devices that this process must have")
+    parser.add_argument("--platform", default="", help="what they must be: cpu, gpu or tpu")
+    parser.add_argument("--wait", type=float, default=0.0, help="seconds to wait for chunks that other workers hold")
+    parser.add_argument(
+        "--distributed", action="store_true", help="this is one of several processes that run each chunk"
+    )
+    parser.add_argument("--coordinator", default="", help="host:port of the first of them, where nothing else says so")
+    parser.add_argument("--process", default="", help="i/n: which of how many, likewise")
+    parser.add_argument("--patience", type=int, default=SECONDS, help="seconds in which they must find each other")
     options = parser.parse_args(arguments)
-    run_shard(options.sweep, *parse_shard(options.shard), Console(stderr=True))
+    shard, n_shards = parse_shard(options.shard)
+    path = sweep_file(options.sweep)
+    plan = thaw(path)
+    if options.digest and options.digest != plan.digest:
+        raise InputError(f"{path} was frozen again since this job was submitted: submit it again")
+    chunks = plan.chunks[shard::n_shards] if options.only is None else only(plan, options.only)
+    if not chunks:
+        print(f"shard {options.shard}: nothing to do, the sweep has {len(plan.chunks)} chunks", file=sys.stderr)
+        return
+    prepare(build_engine(plan.members[chunks[0].members[0]].config)[0])
+    if options.distributed or options.coordinator or options.process:
+        join(options.coordinator, options.process, options.patience)
+    check_devices(options.devices, options.platform)
+    run_chunks(plan, chunks, path.parent, Console(stderr=True, quiet=not first()), options.wait)
 
 
 if __name__ == "__main__":

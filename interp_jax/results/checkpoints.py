@@ -213,13 +213,22 @@ class CheckpointStore:
 
 @contextlib.contextmanager
 def _manager(directory: Path) -> Iterator[ocp.CheckpointManager]:
-    """Orbax, synchronous, without its advice on shardings and retention, which are decided here."""
-    options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False, save_root_metadata=False)
+    """Orbax, synchronous, without its advice on shardings and retention, which are decided here.
+
+    Of several processes that run a chunk together one alone calls it, which must not make it wait for the others.
+    """
+    process = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(process, {process}, f"process{process}")
+    options = ocp.CheckpointManagerOptions(
+        enable_async_checkpointing=False, save_root_metadata=False, create=False, multiprocessing_options=alone
+    )
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+    directory.mkdir(parents=True, exist_ok=True)
     chatter = logging.getLogger("absl")
     level = chatter.level
     chatter.setLevel(logging.CRITICAL)  # what fails is raised, and says so in one line
     try:
-        with ocp.CheckpointManager(directory, options=options) as manager:
+        with ocp.CheckpointManager(directory, options=options, item_handlers=handler) as manager:
             yield manager
     finally:
         chatter.setLevel(level)

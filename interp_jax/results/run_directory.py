@@ -7,13 +7,18 @@
 <directory>/chunks/<id>/observations/<step>.npz
 <directory>/chunks/<id>/checkpoints/<step>/
 <directory>/chunks/<id>/manifest.json       written last: a chunk that has one is finished
+<directory>/chunks/<id>/failure.json        why it failed, where its last try did
+<directory>/chunks/<id>.lock                held by the process that runs the chunk, with its name in it
 <directory>/chunks/<id>.old/                a finished chunk that is being done again, until the new one is finished
 """
 
 import contextlib
 import fcntl
 import json
+import os
 import shutil
+import socket
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +28,8 @@ import numpy as np
 
 from interp_jax.atomic_io import write_npz
 from interp_jax.errors import InputError
+
+LOCK_TRIES, LOCK_PAUSE = 5, 0.1  # seconds: somebody who looks whether a chunk is held holds it for an instant
 
 
 class Finished(NamedTuple):
@@ -42,6 +49,7 @@ class ChunkDirectory:
         self.metrics = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
         self.manifest = path / "manifest.json"
+        self.failure = path / "failure.json"
 
     def write_observation(self, step: int, arrays: dict[str, np.ndarray]) -> None:
         """Keep what was observed at a step, arrays with a leading member axis."""
@@ -68,13 +76,38 @@ class ChunkDirectory:
     def lock(self) -> Iterator[bool]:
         """Hold the chunk; yields False where another living process holds it. The lock dies with its process."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path.with_name(f"{self.path.name}.lock"), "a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with open(self._lock_file, "a") as file:
+            if not _locked(file, fcntl.LOCK_EX, LOCK_TRIES):
                 yield False
                 return
+            file.truncate(0)
+            file.write(f"{socket.gethostname()}, process {os.getpid()}")
+            file.flush()
             yield True
+
+    def holder(self) -> str | None:
+        """The living process that holds the chunk, in words, or None."""
+        try:
+            with open(self._lock_file) as file:
+                return None if _locked(file, fcntl.LOCK_SH, 1) else file.read() or "another process"
+        except FileNotFoundError:
+            return None
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.lock")
+
+
+def _locked(file: Any, kind: int, tries: int) -> bool:
+    """Whether an open file could be locked."""
+    for left in reversed(range(tries)):
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if left:
+                time.sleep(LOCK_PAUSE)
+    return False
 
 
 def chunk_directory(directory: Path, chunk_id: str) -> ChunkDirectory:

@@ -29,3 +29,8 @@ def sweep_wrong():
 def sweep_around(config):
     for change in (-1, 1):
         yield {"seed": config.seed + change}
+
+
+def sweep_wild():
+    for rate in (0.03, 3e38, 0.1):
+        yield {"learning_rate": rate}

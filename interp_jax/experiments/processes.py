@@ -1,0 +1,117 @@
+"""One chunk run by several processes, on as many machines: what one of them decides for all, and what all of them see.
+
+Members are spread over the devices of all processes. Each process runs the same program and holds on its host what is fetched;
+the first one alone locks the chunk and writes. With one process, as usual, every function here does nothing.
+"""
+
+import os
+import socket
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from interp_jax.errors import InputError
+
+SECONDS = 120  # to find the others
+PAUSE = 0.5  # between two tries
+
+
+def join(coordinator: str = "", process: str = "", seconds: int = SECONDS) -> None:
+    """Find the other processes of this job; before anything else is asked of JAX.
+
+    Args:
+      coordinator: "host:port" where the first process is reached; empty lets JAX find it as Slurm, Kubernetes, TPU or MPI say.
+      process: "i/n"; empty likewise.
+      seconds: after which the others are given up.
+
+    Raises:
+      InputError: nothing says who the others are, or they cannot be reached.
+    """
+    given: dict[str, Any] = {}
+    if coordinator:
+        given["coordinator_address"] = coordinator
+    if process:
+        i, _, n = process.partition("/")
+        if not (i.isdecimal() and n.isdecimal() and int(i) < int(n)):
+            raise InputError(f"--process takes i/n with 0 <= i < n, such as 0/2; got {process!r}")
+        given |= {"process_id": int(i), "num_processes": int(n)}
+    jax.config.update("jax_cpu_enable_async_dispatch", False)  # collectives of two programs must not meet each other
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from the worker
+    address = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS", "")
+    if address and given.get("process_id"):
+        reach(address, seconds)
+    try:
+        jax.distributed.initialize(**given, initialization_timeout=seconds)
+    except (RuntimeError, ValueError) as error:
+        where = coordinator or "where the cluster says"
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(f"the processes of this job did not find each other: coordinator {where}, {reason}") from None
+
+
+def reach(address: str, seconds: float) -> None:
+    """Wait until somebody answers at "host:port". JAX, which would wait too, ends the process where nobody does.
+
+    Raises:
+      InputError: nobody answers within some seconds.
+    """
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        raise InputError(f"--coordinator takes host:port, got {address!r}")
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            with socket.create_connection((host, int(port)), timeout=max(end - time.monotonic(), 0.1)):
+                return
+        except OSError as error:
+            if time.monotonic() + PAUSE > end:
+                reason = error.strerror or str(error)
+                raise InputError(
+                    f"the processes of this job did not find each other: coordinator {address} did not answer in "
+                    f"{seconds:g} s ({reason}); is the first process up?"
+                ) from None
+            time.sleep(PAUSE)
+
+
+def several() -> bool:
+    """Whether there is more than this process."""
+    return jax.process_count() > 1
+
+
+def first() -> bool:
+    """Whether this process is the one that writes."""
+    return jax.process_index() == 0
+
+
+def devices_for(n_members: int) -> list[jax.Device]:
+    """Where members lie: no more devices than members, unless every process has to take part."""
+    return jax.devices() if several() else jax.local_devices()[:n_members]
+
+
+def fetch(tree: Any) -> Any:
+    """Device arrays as arrays on the host of every process."""
+    if not several():
+        return jax.tree.map(np.asarray, tree)
+    return jax.tree.map(np.asarray, multihost_utils.process_allgather(tree, tiled=True))
+
+
+def decided(number: int) -> int:
+    """The first process's number, in all of them."""
+    return int(multihost_utils.broadcast_one_to_all(np.int32(number))) if several() else number
+
+
+class Wish(NamedTuple):
+    """What processes agree on after a span: whether any was asked to stop, and whether the first wants a checkpoint."""
+
+    stop: bool
+    save: bool
+
+
+def agreed(wish: Wish) -> Wish:
+    """The wish of all processes together, the same in each."""
+    if not several():
+        return wish
+    stop, save = np.asarray(multihost_utils.process_allgather(np.array(wish, np.int32))).reshape(-1, 2).T
+    return Wish(bool(stop.any()), bool(save[0]))
