@@ -44,10 +44,17 @@ refuse() {
 
 export_settings() {
   local processor
-  processor=$({ grep -m 4 -E '^(model name|flags|Features|CPU part)' /proc/cpuinfo || sysctl -n machdep.cpu.brand_string; } 2>/dev/null | cksum)
+  processor=$({
+    grep -m 4 -E '^(model name|flags|Features|CPU part)' /proc/cpuinfo || sysctl -n machdep.cpu.brand_string
+    cat /proc/driver/nvidia/version
+  } 2>/dev/null | cksum)
   export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
-  # Compiled programs are kept between starts, apart for each kind of processor: a home may be shared between machines.
-  export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/interp_jax/xla-$JAX_VERSION-${processor%% *}}"
+  # Compiled programs are kept between starts, apart for each kind of processor and driver: a home may be shared between
+  # machines. So what a launcher chose where a job was submitted is chosen again where it runs; what a person chose is not.
+  if [ "${JAX_COMPILATION_CACHE_DIR:-}" = "${INTERP_JAX_CACHE:-}" ]; then
+    INTERP_JAX_CACHE="${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/interp_jax/xla-$JAX_VERSION-${processor%% *}"
+    export INTERP_JAX_CACHE JAX_COMPILATION_CACHE_DIR="$INTERP_JAX_CACHE"
+  fi
   export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="${JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS:-0}"
   export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
 }

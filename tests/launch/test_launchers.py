@@ -73,6 +73,23 @@ def test_local_and_peers_start_their_modules(launch):
     assert launch("peers", "nameless")[1] == ["third_party.peers nameless"]
 
 
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("plan", "launch.plan"),
+        ("worker", "experiments.worker"),
+        ("collect", "experiments.collector"),
+        ("table", "experiments.table"),
+        ("status", "launch.status"),
+        ("slurm", "launch.slurm"),
+        ("tpu", "launch.tpu"),
+        ("kubernetes", "launch.kubernetes"),
+    ],
+)
+def test_engines_start_their_modules(launch, name, module):
+    assert launch(name, "a b", "--x")[1] == [f"interp_jax.{module} a b --x"]
+
+
 def test_peers_lists_and_names_the_nearest(launch):
     status, lines, _ = launch("peers", INTERP_JAX_PYTHON=sys.executable)
     files = {path.stem for path in (ROOT / "third_party/peers").glob("[!_]*.py")}

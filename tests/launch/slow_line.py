@@ -1,0 +1,31 @@
+"""Lines that take time without computing: the host pauses at each line of metrics, so that a fault can meet a run."""
+
+import time
+
+from interp_jax.parts import hyper, part
+from tests.experiments import line
+from tests.experiments.line import Data, Model, report
+
+__all__ = ["Config", "experiment", "report"]
+
+LINES = 40
+
+
+@part
+class Config:
+    seed: int = hyper(0)
+    steps: int = 200
+    learning_rate: float = hyper(0.1)
+    pause: float = 0.0
+    model: Model = Model()
+    data: Data = Data()
+
+
+def experiment(config):
+    def pause(step, metrics):
+        time.sleep(config.pause)
+        return ""
+
+    made = line.experiment(config)
+    every = max(config.steps // LINES, 1)
+    return made._replace(observe_at=(0, config.steps), log_every=every, complain=pause)
