@@ -59,7 +59,7 @@ def test_fits_is_the_largest_that_fits():
     for at_once in (0, 8, 1000):
         memory = Memory(fixed=1e6, state=1e4, work=5e4, limit=1e8, devices=2)
         n = memory.fits(at_once) // 2
-        batch = at_once or n
-        assert memory.bytes(n, min(batch, n)) <= 0.8e8 < memory.bytes(n + 1, min(batch, n + 1))
+        batch = at_once or n + 1
+        assert memory.bytes(n, batch) <= 0.8e8 < memory.bytes(n + 1, batch)
     assert Memory(1e9, 1.0, 1.0, 1e6, 4).fits(0) == 4
     assert np.isfinite(memory.bytes(1, 1))
