@@ -184,10 +184,12 @@ def test_a_time_limit_and_a_cancel_lose_nothing_and_the_rest_is_submitted_again(
 
 
 def test_a_task_whose_time_is_over_is_queued_again_and_goes_on(cluster, slurm, tmp_path):
-    """Slurm sends its warning up to half a minute early; a minute is its shortest limit."""
-    freeze(tmp_path, "three", pause=1.0, **{"engine.chunk": 3})
-    said = slurm("submit", tmp_path, "--minutes", 1, "--warning", 20)
-    cluster.wait_for_jobs(number(said), 150)
+    """Slurm looks every half minute whose time will be over before it looks again, and warns those."""
+    freeze(tmp_path, "three", pause=1.5, **{"engine.chunk": 3})
+    said = slurm("submit", tmp_path, "--minutes", 10, "--warning", 20)
+    wait_for(lambda: begun(tmp_path, 0), 120)
+    cluster.run("scontrol", "update", f"jobid={number(said)}_0", "EndTime=now+45seconds")
+    cluster.wait_for_jobs(number(said), 300)
     assert states(tmp_path) == ["finished"]
     assert "out of time; the same command goes on" in log(tmp_path, number(said), 0)
 
