@@ -13,6 +13,7 @@ from interp_jax.experiments.config import load_experiment
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.failures import one_line
 from interp_jax.experiments.frozen import FrozenSweep, read_frozen
+from interp_jax.experiments.overview import overview
 from interp_jax.experiments.plan import Plan
 from interp_jax.experiments.progress import ChunkProgress, progress, run_again, unfinished
 from interp_jax.results.report import Block, Code, Page, Section, TableBlock, write_report
@@ -38,7 +39,8 @@ def publish_sweep(plan: Plan, directory: Path) -> Published:
     if not groups:
         return Published(None, states)
     page = page_of(plan, groups, bool(unfinished(states)))
-    return Published(publish(page, groups, directory, plan.source, failure_blocks(states, sweep)), states)
+    blocks = [*overview(sweep.configs, groups), *failure_blocks(states, sweep)]
+    return Published(publish(page, groups, directory, plan.source, blocks), states)
 
 
 def failure_blocks(states: Sequence[ChunkProgress], sweep: FrozenSweep) -> list[Block]:

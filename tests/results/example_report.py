@@ -7,6 +7,7 @@ import numpy as np
 
 from interp_jax.results import plots, report
 from interp_jax.results.manifest import manifest
+from interp_jax.results.sweep_plots import Coordinate, parallel
 from interp_jax.results.tables import Table, interval
 
 COMMAND = "./launch/local --config configs/superposition.py"
@@ -153,6 +154,19 @@ def blocks():
         ),
         report.Figure(
             plots.heatmap(rng.normal(size=(4, 8)), plots.Axes("head", "layer"), "score"), "A score per head."
+        ),
+        report.Figure(
+            parallel(
+                [
+                    Coordinate("model.n_hidden", [2, 5, 10, 20] * 10),
+                    Coordinate("learning_rate", np.geomspace(1e-4, 1e-1, 40)),
+                    Coordinate("kind", ["ReLU", "linear"] * 20),
+                    Coordinate("loss", np.linspace(0.3, 0.01, 40)),
+                ],
+                np.linspace(0.3, 0.01, 40),
+                "loss",
+            ),
+            "Forty runs, a line each.",
         ),
         report.Tokens(
             words, rng.normal(size=len(words)), "Change of the loss per token: blue improved, red got worse."
