@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from interp_jax.errors import InputError
+from interp_jax.launch.__main__ import ENGINES
+from interp_jax.launch.__main__ import main as engines
+
 ROOT = Path(__file__).parents[2]
 
 # Answers the launcher's question for its packages; reports each check, and fails those named in FAIL.
@@ -68,26 +72,23 @@ def test_peers_are_a_command_of_their_own(launch, pytest_status, status):
     assert result[:2] == (status, [f"{PYTEST} -m peers -x"])
 
 
-def test_local_and_peers_start_their_modules(launch):
-    assert launch("local", "--config", "c.py")[1] == ["interp_jax.experiments.main --config c.py"]
+def test_peers_starts_its_module(launch):
     assert launch("peers", "nameless")[1] == ["third_party.peers nameless"]
 
 
-@pytest.mark.parametrize(
-    ("name", "module"),
-    [
-        ("plan", "launch.plan"),
-        ("worker", "experiments.worker"),
-        ("collect", "experiments.collector"),
-        ("table", "experiments.table"),
-        ("status", "launch.status"),
-        ("slurm", "launch.slurm"),
-        ("tpu", "launch.tpu"),
-        ("kubernetes", "launch.kubernetes"),
-    ],
-)
-def test_engines_start_their_modules(launch, name, module):
-    assert launch(name, "a b", "--x")[1] == [f"interp_jax.{module} a b --x"]
+@pytest.mark.parametrize("name", ENGINES)
+def test_every_engine_has_a_launcher(launch, name):
+    assert launch(name, "a b", "--x")[1] == [f"interp_jax.launch {name} a b --x"]
+
+
+def test_engines_are_listed_and_an_unknown_one_is_one_line(capsys):
+    engines([])
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == list(ENGINES) and all(len(line.split()) > 4 for line in lines)
+    with pytest.raises(InputError, match="there is no engine 'slrum'; did you mean 'slurm'?"):
+        engines(["slrum", "submit"])
+    engines(["slurm"])
+    assert "./launch/slurm submit" in capsys.readouterr().out
 
 
 def test_peers_lists_and_names_the_nearest(launch):
