@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import jax.monitoring
 
 EVENTS = {"/jax/compilation_cache/cache_hits": "hits", "/jax/compilation_cache/cache_misses": "misses"}
@@ -24,3 +25,10 @@ def counted() -> Iterator[Counter[str]]:
         yield found
     finally:
         jax.monitoring.unregister_event_listener(listener)
+
+
+def described(found: Counter[str]) -> dict[str, Any]:
+    """What a manifest says of the cache: its directory, hits, misses, and the share of hits; None where nothing was asked."""
+    asked = found["hits"] + found["misses"]
+    rate = found["hits"] / asked if asked else None
+    return {"directory": jax.config.jax_compilation_cache_dir, **found, "hit_rate": rate}

@@ -25,7 +25,7 @@ from rich.console import Console
 from interp_jax import parts
 from interp_jax.atomic_io import write_json
 from interp_jax.errors import InputError, nearest
-from interp_jax.experiments.compilation_cache import counted
+from interp_jax.experiments.compilation_cache import counted, described
 from interp_jax.experiments.config import build_engine, load_experiment
 from interp_jax.experiments.engine import prepare
 from interp_jax.experiments.exit import exit_cleanly
@@ -137,7 +137,7 @@ def run_one(plan: Plan, chunk: Chunk, directory: ChunkDirectory, progress: Calla
         "processes": jax.process_count(),
         "diverged_at": outcome.diverged_at.tolist(),
     }
-    write_json(directory.manifest, {**content, "compilation_cache": cache, "redo": plan.redo})
+    write_json(directory.manifest, {**content, "compilation_cache": described(cache), "redo": plan.redo})
     directory.forget_old()
     if n_bad := int((outcome.diverged_at != ALIVE).sum()):
         earliest = int(outcome.diverged_at[outcome.diverged_at != ALIVE].min())

@@ -89,6 +89,22 @@ def test_two_workers_at_once_on_one_shard_write_every_run_once(tmp_path):
     assert digest_of(tmp_path / "two") == digest_of(tmp_path / "one")
 
 
+@pytest.mark.slow
+def test_the_manifest_has_the_hit_rate_of_the_compilation_cache(tmp_path):
+    """A cache that was empty has nothing; the same sweep elsewhere finds every program there."""
+    rates = []
+    for name in ("first", "second"):
+        freeze_lines(tmp_path / name, **{"engine.batch": 1})
+        command = [sys.executable, "-m", "interp_jax.experiments.worker", str(tmp_path / name)]
+        here = environment() | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
+        subprocess.run(command, env=here, check=True, capture_output=True)
+        ((_, manifest),) = chunks(tmp_path / name).items()
+        cache = manifest["compilation_cache"]
+        assert cache["directory"] == str(tmp_path / "cache") and cache["hits"] + cache["misses"] > 2
+        rates.append(cache["hit_rate"])
+    assert rates == [0.0, 1.0]
+
+
 def test_a_chunk_that_another_holds_is_passed_over(tmp_path):
     freeze_lines(tmp_path, ["rates"], **{"engine.chunk": 1})
     plan = read_frozen(tmp_path)
