@@ -1,5 +1,9 @@
-"""Lines that take time without computing: the host pauses at each line of metrics, so that a fault can meet a run."""
+"""Lines that take time without computing: the host pauses at each line of metrics, so that a fault can meet a run.
 
+For how long is said by the environment, not by the config: a run is the same however long it takes.
+"""
+
+import os
 import time
 
 from interp_jax.parts import hyper, part
@@ -8,7 +12,7 @@ from tests.experiments.line import Data, Model, report
 
 __all__ = ["Config", "experiment", "report"]
 
-LINES = 40
+LINES, PAUSE = 40, "LINE_PAUSE"
 
 
 @part
@@ -16,14 +20,13 @@ class Config:
     seed: int = hyper(0)
     steps: int = 200
     learning_rate: float = hyper(0.1)
-    pause: float = 0.0
     model: Model = Model()
     data: Data = Data()
 
 
 def experiment(config):
     def pause(step, metrics):
-        time.sleep(config.pause)
+        time.sleep(float(os.environ.get(PAUSE, "0")))
         return ""
 
     made = line.experiment(config)

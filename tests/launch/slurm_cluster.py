@@ -1,6 +1,7 @@
 """A real Slurm on this machine, for tests: two virtual nodes on loopback, without munge, systemd, cgroups or accounting."""
 
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -48,6 +49,8 @@ class Cluster:
     """The daemons of a cluster whose state is in a directory; `environ` makes Slurm's commands talk to it."""
 
     def __init__(self, state: Path):
+        most = resource.getrlimit(resource.RLIMIT_CORE)[1]
+        resource.setrlimit(resource.RLIMIT_CORE, (0, most))  # of what is killed here, none is to lie about
         self.state = state
         for folder in ("saved", "spool"):
             (state / folder).mkdir(parents=True)
@@ -72,7 +75,8 @@ class Cluster:
         return subprocess.Popen([program, *options], env=self.environ, stdout=out, stderr=out)
 
     def start_node(self, name: str) -> subprocess.Popen:
-        """Start a node's daemon."""
+        """Start a node's daemon, with nothing that a killed one left: it would refuse a job that it had begun before."""
+        shutil.rmtree(self.state / "spool" / name, ignore_errors=True)
         stepd = shutil.which("slurmstepd-wlm") or shutil.which("slurmstepd") or "/usr/sbin/slurmstepd"
         return self._daemon("slurmd", "-D", "-N", name, "-d", stepd)
 

@@ -5,6 +5,7 @@ Where Slurm is not installed or this is not root, all of this is skipped, but no
 
 import contextlib
 import json
+import math
 import os
 import re
 import shutil
@@ -13,17 +14,22 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import ANY
 
+import pyarrow.parquet as pq
 import pytest
 
 from interp_jax.experiments.frozen import read_frozen
 from interp_jax.experiments.progress import last_step, progress
+from interp_jax.experiments.table import write_tables
 from interp_jax.experiments.worker import main as worker
 from tests.experiments.frozen_lines import ROOT, chunks, freeze_lines
 from tests.experiments.line import digest_of
 from tests.launch.slurm_cluster import Cluster, free_ports, wait_for
+from tests.launch.test_processes import start
 
 CONFIG = str(ROOT / "tests/launch/slow_line_config.py")
+POPULATION = 1e-5  # within which members alone and in a population agree
 LACKING = [name for name in ("slurmctld", "slurmd", "sbatch", "srun") if shutil.which(name) is None]
 WHY = f"needs Slurm ({', '.join(LACKING)} missing; apt-get install slurm-wlm)" if LACKING else "needs root"
 pytestmark = [
@@ -57,8 +63,8 @@ def slurm(cluster):
     return run
 
 
-def freeze(directory, sweep, pause=0.0, **overrides):
-    options = {"engine.chunk": 1, "engine.batch": 1, "pause": pause, **overrides}
+def freeze(directory, sweep, **overrides):
+    options = {"engine.chunk": 1, "engine.batch": 1, **overrides}
     return freeze_lines(directory, [sweep], config=CONFIG, **options)
 
 
@@ -85,10 +91,10 @@ def log(directory, job, what):
 
 
 def test_eight_chunks_two_at_a_time_with_a_requeue_and_a_dead_node(cluster, slurm, tmp_path):
-    """Both faults leave the bytes as they are, no run is lost and none is done twice."""
-    freeze(tmp_path / "faults", "eight", pause=0.1)
-    freeze(tmp_path / "local", "eight", pause=0.0)
-    said = slurm("submit", tmp_path / "faults", "--at-once", 2, "--cpus", 4)  # a task fills a node
+    """Both faults leave the bytes as they are, no run is lost or done twice; nor where two processes do it together."""
+    freeze(tmp_path / "faults", "eight")
+    freeze(tmp_path / "local", "eight")
+    said = slurm("submit", tmp_path / "faults", "--at-once", 2, "--cpus", 4, LINE_PAUSE="0.1")  # a task fills a node
     job, most = number(said), 0
     assert "8 of 8 tasks (0-7)" in said
     wait_for(lambda: begun(tmp_path / "faults", 0) and begun(tmp_path / "faults", 1), 120)
@@ -96,7 +102,9 @@ def test_eight_chunks_two_at_a_time_with_a_requeue_and_a_dead_node(cluster, slur
     cluster.run("scontrol", "requeue", f"{job}_0")
     kill_node(cluster, "n2")
     worker([str(tmp_path / "local")])
-    while cluster.run("squeue", "-h", "-j", job).strip():
+    end = time.monotonic() + 400
+    while left := cluster.run("squeue", "-h", "-j", job).strip():
+        assert time.monotonic() < end, left
         most = max(most, list(cluster.jobs(job).values()).count("RUNNING"))
         if cluster.nodes["n2"].poll() is not None and "down" in cluster.run("sinfo", "-N", "-h", "-n", "n2"):
             cluster.nodes["n2"] = cluster.start_node("n2")
@@ -105,9 +113,28 @@ def test_eight_chunks_two_at_a_time_with_a_requeue_and_a_dead_node(cluster, slur
     cluster.wait_for_jobs(reporter(said))
     assert set(states(tmp_path / "faults")) == {"finished"}
     assert "restart" in log(tmp_path / "faults", job, 0).lower() or "REQUEUE" in log(tmp_path / "faults", job, 0)
-    alike(tmp_path / "faults", tmp_path / "local")
+    assert digest_of(tmp_path / "faults") == digest_of(tmp_path / "local")
     assert len(json.loads((tmp_path / "faults" / "weights.json").read_text())) == 8  # the collector's report
     assert "all is finished" in slurm("submit", tmp_path / "faults")
+    freeze(tmp_path / "two", "eight", **{"engine.chunk": 8, "engine.batch": 0})  # four members a process, at once
+    (port,) = free_ports(1)
+    both = [start(tmp_path / "two", f"{i}/2", port) for i in range(2)]
+    assert [(process.wait(300), process.communicate()[1]) for process in both] == [(0, ANY), (0, ANY)]
+    assert [m["processes"] for m in chunks(tmp_path / "two").values()] == [2]
+    ways = [summed(tmp_path / way) for way in ("local", "faults", "two")]
+    assert ways[0] == ways[1]
+    assert ways[0] == pytest.approx(ways[2], rel=POPULATION)
+
+
+def summed(directory):
+    """{metric: its sum over all lines of all runs}; each of the eight runs is there once, and every line of it."""
+    runs, lines = (pq.read_table(path).to_pydict() for path in write_tables(read_frozen(directory)))
+    assert sorted(runs["seed"]) == list(range(8)) and len(set(runs["run"])) == 8
+    of_run = [
+        [step for step, run in zip(lines["step"], lines["run"], strict=True) if run == name] for name in runs["run"]
+    ]
+    assert all(steps == list(range(5, 201, 5)) for steps in of_run)
+    return {name: math.fsum(lines[name]) for name in ("loss", "first")}
 
 
 def kill_node(cluster, name):
@@ -134,15 +161,6 @@ def processes():
     return found
 
 
-def alike(one, other):
-    """Equal bytes of all that runs wrote, pauses apart, which are part of a run's name."""
-    found = [sorted(digest_of(directory).items(), key=str) for directory in (one, other)]
-    values = [sorted(map(str, (value for _, value in entries))) for entries in found]
-    assert values[0] == values[1] and len(values[0]) > 8
-    runs = [h for m in chunks(one).values() for h in m["members"]]
-    assert len(runs) == len(set(runs)) == 8
-
-
 def test_the_collector_runs_after_failures_and_lists_them(cluster, slurm, tmp_path):
     freeze(tmp_path, "wild", on_nan="stop")
     said = slurm("submit", tmp_path, "--at-once", 3)
@@ -158,9 +176,9 @@ def test_the_collector_runs_after_failures_and_lists_them(cluster, slurm, tmp_pa
 
 
 def test_a_time_limit_and_a_cancel_lose_nothing_and_the_rest_is_submitted_again(cluster, slurm, tmp_path):
-    freeze(tmp_path / "cut", "three", pause=0.25)
+    freeze(tmp_path / "cut", "three")
     freeze(tmp_path / "whole", "three")
-    said = slurm("submit", tmp_path / "cut", "--at-once", 2)
+    said = slurm("submit", tmp_path / "cut", "--at-once", 2, LINE_PAUSE="1.5")  # Slurm looks every half minute
     job = number(said)
     wait_for(lambda: begun(tmp_path / "cut", 0) and begun(tmp_path / "cut", 1), 120)
     cluster.run("scontrol", "update", f"jobid={job}_0", "EndTime=now+1seconds")
@@ -178,15 +196,13 @@ def test_a_time_limit_and_a_cancel_lose_nothing_and_the_rest_is_submitted_again(
     cluster.wait_for_jobs(number(said))
     assert states(tmp_path / "cut") == ["finished"] * 3
     assert all(p.stat().st_mtime_ns == t for p, t in before.items())
-    assert sorted(map(str, digest_of(tmp_path / "cut").values())) == sorted(
-        map(str, digest_of(tmp_path / "whole").values())
-    )
+    assert digest_of(tmp_path / "cut") == digest_of(tmp_path / "whole")
 
 
 def test_a_task_whose_time_is_over_is_queued_again_and_goes_on(cluster, slurm, tmp_path):
     """Slurm looks every half minute whose time will be over before it looks again, and warns those."""
-    freeze(tmp_path, "three", pause=1.5, **{"engine.chunk": 3})
-    said = slurm("submit", tmp_path, "--minutes", 10, "--warning", 20)
+    freeze(tmp_path, "three", **{"engine.chunk": 3})
+    said = slurm("submit", tmp_path, "--minutes", 10, "--warning", 20, LINE_PAUSE="1.5")
     wait_for(lambda: begun(tmp_path, 0), 120)
     cluster.run("scontrol", "update", f"jobid={number(said)}_0", "EndTime=now+45seconds")
     cluster.wait_for_jobs(number(said), 300)
