@@ -93,5 +93,5 @@ def coordinates(columns: Mapping[str, Column], values: np.ndarray, metric: str) 
     axes.append(Coordinate(metric, values[shown].tolist()))
     of = f"{len(shown):,} of {len(there):,} finished runs" if len(shown) < len(there) else "Finished runs"
     left = f" {len(columns) - len(names)} more things were set." if len(columns) > len(names) else ""
-    caption = f"{of}, a line each, coloured by the last {metric}. Drag along an axis to pick runs out.{left}"
+    caption = f"{of}, a line each, coloured by the last {metric}.{left}"
     return parallel(axes, values[shown], metric), caption

@@ -53,17 +53,19 @@ def test_a_run_whose_last_line_is_not_finite_counts_by_the_one_before():
 
 def test_three_things_are_lines_of_what_is_finished():
     made = configs(rate=[0.1, 0.3], kind=["a", "b"], width=[2, 3])
-    lines, _, caption = drawn(made, {h: float(h) for h in made if h != "7"})
-    assert [d.label for d in lines.dimensions] == ["rate", "kind", "width", "loss"]
-    np.testing.assert_array_equal(lines.line.color, np.arange(7.0))
-    np.testing.assert_array_equal(lines.dimensions[2].values, [2, 3, 2, 3, 2, 3, 2])
+    _, figure, caption = drawn(made, {h: float(h) for h in made if h != "7"})
+    titles = [one.text for one in figure.layout.annotations if one.y > 1]
+    assert titles == ["rate", "kind", "width", "loss"]
+    lines = np.concatenate([trace.y.reshape(-1, 5) for trace in figure.data[:-1]])
+    np.testing.assert_allclose(lines[:, 3], np.arange(7) / 6)  # by loss, from low to high
+    np.testing.assert_array_equal(lines[:, 2], [0, 1, 0, 1, 0, 1, 0])
     assert caption.startswith("Finished runs, a line each, coloured by the last loss.")
 
 
 def test_of_very_many_runs_some_are_drawn():
     made = configs(rate=np.linspace(0.1, 1, 100), width=np.arange(100))
     lines, _, caption = drawn(made, dict.fromkeys(made, 1.0))
-    assert len(lines.line.color) == MOST_LINES and "2,000 of 10,000 finished runs" in caption
+    assert np.isnan(lines.y).sum() == MOST_LINES and "2,000 of 10,000 finished runs" in caption
 
 
 @pytest.mark.parametrize("made", [

@@ -159,9 +159,9 @@ def blocks():
             parallel(
                 [
                     Coordinate("model.n_hidden", [2, 5, 10, 20] * 10),
-                    Coordinate("learning_rate", np.geomspace(1e-4, 1e-1, 40)),
+                    Coordinate("learning_rate", np.geomspace(1e-4, 1e-1, 40).tolist()),
                     Coordinate("kind", ["ReLU", "linear"] * 20),
-                    Coordinate("loss", np.linspace(0.3, 0.01, 40)),
+                    Coordinate("loss", np.linspace(0.3, 0.01, 40).tolist()),
                 ],
                 np.linspace(0.3, 0.01, 40),
                 "loss",
