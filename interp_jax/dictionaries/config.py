@@ -56,7 +56,7 @@ class Dictionary:
       control: of the other kinds, how the weight of the penalty is found: "none" as `sparsity` says, or "l0" from there on so
         that `target` features are active on average.
       products: of kinds in `BY_K`, after the encoder's: "sparse", "dense", or "auto" for what was faster.
-      feature_shards: devices over which features lie, where dictionaries are laid over several (`sharded.py`).
+      feature_shards: most devices over which features lie, where dictionaries are laid over several (`sharded.py`).
       width: features in use; 0 is all F.
       k: of kinds in `BY_K`.
       sparsity: weight of the penalty of the other kinds.

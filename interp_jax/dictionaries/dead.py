@@ -18,9 +18,10 @@ from jaxtyping import Array, Bool, Float, Key
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.encoders import norms, pre_activations, unit_rows
 from interp_jax.dictionaries.judged import Situation, in_use, squared_error
-from interp_jax.dictionaries.over_mesh import mesh_here, of_rows
+from interp_jax.dictionaries.over_mesh import of_rows
 from interp_jax.dictionaries.parameters import Params, centre
 from interp_jax.dictionaries.top_k import top_k
+from interp_jax.train.mesh import mesh_here
 
 RESAMPLED = ("W_enc", "W_dec", "b_enc")  # rows of which are drawn anew
 RESAMPLED_ENCODER = 0.2  # times the mean length of the encoder's living rows

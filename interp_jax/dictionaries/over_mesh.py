@@ -15,30 +15,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import AbstractMesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int, Integer
 
 from interp_jax.dictionaries.top_k import nth_largest, ordered_bits, running_count, top_k
-
-DATA, FEATURE = "data", "feature"
-BOTH = (DATA, FEATURE)
-
-
-def mesh_here() -> AbstractMesh | None:
-    """The mesh that a step is being compiled for (`sharded.py`); None where there is none."""
-    mesh = jax.sharding.get_abstract_mesh()
-    return mesh if set(BOTH) <= set(mesh.axis_names) else None
+from interp_jax.train.mesh import BOTH, DATA, MODEL
 
 
 def of_rows(z: Float[Array, "B F"], k: Integer[Array, ""] | int, most: int) -> Bool[Array, "B F"]:
     """Which entries are among the k largest of their row, k at most `most`; on the mesh that is here."""
 
     def on_device(z: Array, k: Array) -> Array:
-        shard, rows, (_, length) = lax.axis_index(FEATURE), jnp.arange(len(z))[:, None], z.shape
+        shard, rows, (_, length) = lax.axis_index(MODEL), jnp.arange(len(z))[:, None], z.shape
         values, place = top_k(z, min(most, length))
         own = values.shape[1]
-        _, chosen = top_k(lax.all_gather(values, FEATURE, axis=1, tiled=True), most)
+        _, chosen = top_k(lax.all_gather(values, MODEL, axis=1, tiled=True), most)
         mine = chosen - shard * own
         there = (jnp.arange(most) < k) & (mine >= 0) & (mine < own)
         column = jnp.take_along_axis(place, jnp.clip(mine, 0, own - 1), 1)
@@ -65,10 +56,10 @@ def rank(there: Bool[Array, "b f"]) -> Int[Array, "b f"]:
     upto = running_count(there.ravel()).reshape(there.shape)
     own = there.sum(1, dtype=jnp.int32)
     within = upto - (upto[:, -1] - own)[:, None]
-    counts = lax.all_gather(lax.all_gather(own, FEATURE, axis=1), DATA, axis=0, tiled=True)  # [B, n]
+    counts = lax.all_gather(lax.all_gather(own, MODEL, axis=1), DATA, axis=0, tiled=True)  # [B, n]
     before = (jnp.cumsum(counts.ravel()) - counts.ravel()).reshape(counts.shape)
     first = lax.axis_index(DATA) * len(there)
-    return lax.dynamic_slice_in_dim(before, first, len(there))[:, lax.axis_index(FEATURE), None] + within - 1
+    return lax.dynamic_slice_in_dim(before, first, len(there))[:, lax.axis_index(MODEL), None] + within - 1
 
 
 def spread(on_device: Any) -> Any:

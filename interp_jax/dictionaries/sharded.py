@@ -1,49 +1,37 @@
-"""One dictionary that is larger than a device: features over one axis of a mesh, examples over the other.
+"""One dictionary that is larger than a device (`train/mesh.py`): features over one axis, examples over the other.
 
-    mesh ("data", "feature")        W_enc, W_dec [F …]: rows over "feature"     x [B D]: rows over "data"     b_dec: everywhere
+    mesh ("data", "model")          W_enc, W_dec [F …]: rows over "model"     x [B D]: rows over "data"     b_dec: everywhere
                                     moments and counters: as what they belong to
 
 A step is the one that a population takes, compiled for arrays that lie so: the encoder needs no communication, what is
-said is summed over "feature", gradients over "data". Per step that is B·D numbers over "feature" and 2·F·D/n of gradients over
+said is summed over "model", gradients over "data". Per step that is B·D numbers over "model" and 2·F·D/n of gradients over
 "data", n the shards of features. Which features are active is found where they lie (`over_mesh.py`): of each example k values
 are sent by each shard of features, k_aux of them for the auxiliary loss where features are dead, and one count of BatchTopK.
 Prefixes of Matryoshka that end within a shard are sent to be multiplied. Products are dense: `sparse` ones would fetch rows
 from other devices.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.errors import InputError
+from interp_jax.train.mesh import DATA, MODEL
+from interp_jax.train.mesh import on_mesh as train_on_mesh
+from interp_jax.train.mesh import shardings as mesh_shardings
 from interp_jax.train.run import Run, RunState
 
-PER_FEATURE = ("W_enc", "W_dec", "b_enc", "r_mag", "b_mag", "log_threshold", "silent")
-EVERYWHERE = ("b_dec", "W_skip")
-
-
-def dictionary_mesh(data: int, feature: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """`data` times `feature` devices.
-
-    Raises:
-      InputError: there are not so many.
-    """
-    devices = jax.devices() if devices is None else devices
-    if data < 1 or feature < 1 or data * feature > len(devices):
-        raise InputError(f"mesh: {data} × {feature} devices were asked for; there are {len(devices)}")
-    grid = np.array(devices[: data * feature]).reshape(data, feature)
-    return Mesh(grid, ("data", "feature"), axis_types=(AxisType.Auto,) * 2)
+RULES = [(r"(^|\.)(W_enc|W_dec|b_enc|r_mag|b_mag|log_threshold|threshold|silent)(\.|$)", P(MODEL))]
 
 
 def check_sharded(cfg: Dictionary, mesh: Mesh) -> None:
     """Raise `InputError` for a dictionary that cannot lie on a mesh."""
-    n = mesh.shape["feature"]
+    n = mesh.shape[MODEL]
     if cfg.n_features % n:
         below = cfg.n_features // n * n
         raise InputError(
@@ -63,13 +51,7 @@ def shardings(state: RunState, cfg: Dictionary, mesh: Mesh) -> RunState:
       InputError: see `check_sharded`.
     """
     check_sharded(cfg, mesh)
-
-    def place(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
-        names = [str(getattr(key, "key", getattr(key, "name", ""))) for key in path]
-        spread = any(name in PER_FEATURE for name in names) or ("threshold" in names and np.ndim(leaf))
-        return NamedSharding(mesh, P("feature") if spread else P())
-
-    return jax.tree_util.tree_map_with_path(place, state)
+    return mesh_shardings(state, RULES, mesh)
 
 
 def placed(state: RunState, cfg: Dictionary, mesh: Mesh) -> RunState:
@@ -88,12 +70,12 @@ def sharded_advance(run: Run, state: RunState, cfg: Dictionary, mesh: Mesh) -> A
 
 
 def on_mesh(run: Run, mesh: Mesh) -> Run:
-    """The run, examples of its shared data, along axis -2, over "data"."""
+    """The run, examples of its shared data, along axis -2, over "data"; the kinds know of the mesh by `mesh_here`."""
+    over = train_on_mesh(run, mesh)
 
     def advance(state: RunState, hypers: Any, span: Any, shared: Any) -> Any:
-        along = lambda x: P(*(None,) * (x.ndim - 2), "data") if np.ndim(x) >= 2 else P()
+        along = lambda x: P(*(None,) * (x.ndim - 2), DATA) if np.ndim(x) >= 2 else P()
         shared = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, NamedSharding(mesh, along(x))), shared)
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # by which the kinds know: `over_mesh.mesh_here`
-            return run.advance(state, hypers, span, shared)
+        return over.advance(state, hypers, span, shared)
 
     return Run(run.init, advance)

@@ -11,11 +11,12 @@ from jax.sharding import PartitionSpec as P
 
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.judged import Batch
-from interp_jax.dictionaries.over_mesh import mesh_here, of_all, of_rows
+from interp_jax.dictionaries.over_mesh import of_all, of_rows
 from interp_jax.dictionaries.run import dictionary_run
-from interp_jax.dictionaries.sharded import dictionary_mesh, placed, sharded_advance
+from interp_jax.dictionaries.sharded import placed, sharded_advance
 from interp_jax.errors import InputError
 from interp_jax.parts import hyper, part
+from interp_jax.train.mesh import grid, mesh_here
 from interp_jax.train.optimizer import Optimizer
 from interp_jax.train.run import Span
 
@@ -52,7 +53,7 @@ def test_a_step_is_the_same_over_a_mesh(kind, shape):
     config = Config(dictionary=own)
     state = RUN.init(0, config)
     alone, said = jax.jit(RUN.advance)(state, config, SPAN, jnp.asarray(DATA))
-    mesh = dictionary_mesh(*shape)
+    mesh = grid(*shape)
     advance = sharded_advance(RUN, state, own, mesh)
     spread, metrics = advance(placed(state, own, mesh), config, SPAN, DATA)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), spread.params, alone.params)
@@ -69,13 +70,13 @@ def test_a_step_is_the_same_over_a_mesh(kind, shape):
 
 def masks(z, shape, find):
     """What is found over a mesh."""
-    mesh = dictionary_mesh(*shape)
+    mesh = grid(*shape)
 
     def over(z):
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             return find(z)
 
-    return np.asarray(jax.jit(over, in_shardings=jax.sharding.NamedSharding(mesh, P("data", "feature")))(z))
+    return np.asarray(jax.jit(over, in_shardings=jax.sharding.NamedSharding(mesh, P("data", "model")))(z))
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (1, 4), (4, 1)], ids=str)
@@ -105,7 +106,7 @@ COLLECTIVE = re.compile(r"= (.*?) (all-gather|all-reduce|all-to-all|collective-p
 def test_a_steps_program_sends_no_more_than_it_says(kind):
     """Of the real step, auxiliary loss and all: gradients and what is said are summed, candidates and counts are gathered."""
     own = dataclasses.replace(Config().dictionary, kind=kind)
-    config, mesh = Config(dictionary=own), dictionary_mesh(2, 2)
+    config, mesh = Config(dictionary=own), grid(2, 2)
     state = placed(RUN.init(0, config), own, mesh)
     program = sharded_advance(RUN, state, own, mesh).lower(state, config, SPAN, DATA).compile().as_text()
     sent = {"sums": [0], "gathers": [0]}
@@ -119,10 +120,10 @@ def test_a_steps_program_sends_no_more_than_it_says(kind):
 
 
 def test_what_does_not_fit_a_mesh_is_refused():
-    state, mesh = RUN.init(0, Config()), dictionary_mesh(1, 3)
+    state, mesh = RUN.init(0, Config()), grid(1, 3)
     with pytest.raises(InputError, match="n_features = 64: not divisible by the 3 devices .* nearest are 63 and 66"):
         placed(state, Config().dictionary, mesh)
     with pytest.raises(InputError, match="products = 'auto'"):
-        placed(state, dataclasses.replace(Config().dictionary, products="auto"), dictionary_mesh(2, 2))
+        placed(state, dataclasses.replace(Config().dictionary, products="auto"), grid(2, 2))
     with pytest.raises(InputError, match="3 × 4 devices were asked for; there are 4"):
-        dictionary_mesh(3, 4)
+        grid(3, 4)

@@ -184,7 +184,6 @@ def test_dictionaries_over_four_devices_go_on_bit_for_bit_and_are_those_of_one_d
     assert results(cut) == results(tmp_path / "four")
     for words, message in (
         (("--config.dictionary.feature_shards=3", SHARDED[1]), "3 does not divide n_features = 32"),
-        (("--config.dictionary.feature_shards=8", SHARDED[1]), "1 × 8 devices were asked for; there are 4"),
         (SHARDED[:1], "dictionary.products = 'auto'"),
     ):
         refused = run(tmp_path / "refused", *words, devices=4)

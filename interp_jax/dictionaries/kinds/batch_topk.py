@@ -15,10 +15,11 @@ from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.dead import auxiliary
 from interp_jax.dictionaries.judged import Batch, Judged, Situation, error_of, k_now
 from interp_jax.dictionaries.kinds import standard
-from interp_jax.dictionaries.over_mesh import mesh_here, of_all
+from interp_jax.dictionaries.over_mesh import of_all
 from interp_jax.dictionaries.parameters import Params, initial
 from interp_jax.dictionaries.sparse import Entries
 from interp_jax.dictionaries.top_k import largest
+from interp_jax.train.mesh import mesh_here
 
 UNIT_ROWS = True
 KEPT = 0.99  # of the moving average, at each step

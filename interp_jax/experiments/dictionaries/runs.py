@@ -26,7 +26,7 @@ from interp_jax.dictionaries.measures.fidelity import sums
 from interp_jax.dictionaries.measures.spliced import Spliced, spliced
 from interp_jax.dictionaries.parameters import lengths_by_piece
 from interp_jax.dictionaries.run import dictionary_run
-from interp_jax.dictionaries.sharded import check_sharded, dictionary_mesh, on_mesh, shardings
+from interp_jax.dictionaries.sharded import check_sharded, on_mesh, shardings
 from interp_jax.experiments.dictionaries import stored
 from interp_jax.experiments.dictionaries.config import Config
 from interp_jax.experiments.dictionaries.stream import batch_of, from_store, here, refuse, stream
@@ -34,6 +34,7 @@ from interp_jax.experiments.dictionaries.subject import Configs, Shared, in_orde
 from interp_jax.experiments.dictionaries.told import complaint
 from interp_jax.experiments.experiment import Experiment
 from interp_jax.experiments.subjects.text import settled
+from interp_jax.train.mesh import grid_for
 from interp_jax.train.optimizer import Optimizer
 from interp_jax.train.run import RunState
 
@@ -69,12 +70,10 @@ def over_devices(config: Config, made: Experiment) -> Experiment:
     """The same of dictionaries that each lie over all devices: features over some, examples over as many as divide a batch.
 
     Raises:
-      InputError: fewer devices than features are to lie over, or a dictionary that cannot lie so.
+      InputError: a dictionary that cannot lie so.
     """
-    own, n = config.dictionary, jax.local_device_count()
-    over = max(n // own.feature_shards, 1)
-    data = max(d for d in range(1, over + 1) if config.batch_size % d == 0)
-    mesh = dictionary_mesh(data, own.feature_shards, jax.local_devices())
+    own = config.dictionary
+    mesh = grid_for(own.feature_shards, config.batch_size)
     check_sharded(own, mesh)
     return made._replace(run=on_mesh(made.run, mesh), lay=lambda state: shardings(state, own, mesh))
 

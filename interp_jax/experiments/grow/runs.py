@@ -33,8 +33,10 @@ from interp_jax.experiments.grow.stream import (
 )
 from interp_jax.models import transformer
 from interp_jax.models.generation import Sampling, generate
+from interp_jax.models.partition import partition_rules
 from interp_jax.models.transformer import TransformerConfig
 from interp_jax.train.language import next_token_losses, token_losses
+from interp_jax.train.mesh import MODEL, grid_for, on_mesh, over_examples, shardings
 from interp_jax.train.optimizer import gradient_transformation
 from interp_jax.train.run import RunState, training_run
 
@@ -48,11 +50,18 @@ def experiment(config: Config) -> Experiment:
         return transformer.init(randomness.key(seed, "init"), hypers.model)
 
     def loss(params: Any, hypers: Config, seed: Array, step: Array, shared: Shared) -> tuple[Array, dict[str, Array]]:
-        tokens = training_batch(hypers, shared, seed, step)
+        tokens = over_examples(training_batch(hypers, shared, seed, step))
         return next_token_losses(params, tokens, hypers.model).mean(), {}
 
     run = training_run(init_params, loss, lambda hypers: gradient_transformation(hypers.optimizer, hypers.steps))
-    return Experiment(run, observe, observation_steps(config), shared_arrays(config))
+    made = Experiment(run, observe, observation_steps(config), shared_arrays(config))
+    return over_devices(made, config.model_shards, config.batch_size) if config.model_shards else made
+
+
+def over_devices(made: Experiment, model_shards: int, batch_size: int) -> Experiment:
+    """The same of transformers that each lie over all devices."""
+    mesh, rules = grid_for(model_shards, batch_size), partition_rules(MODEL)
+    return made._replace(run=on_mesh(made.run, mesh), lay=lambda state: shardings(state, rules, mesh))
 
 
 def observation_steps(config: Config) -> tuple[int, ...]:

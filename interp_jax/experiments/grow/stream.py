@@ -13,6 +13,7 @@ from interp_jax.data.corpus_io import load_corpus
 from interp_jax.data.sequences import induction_batch
 from interp_jax.data.text import Corpus, TextConfig, spread_windows, windows
 from interp_jax.errors import InputError, nearest
+from interp_jax.models.partition import check_partition
 from interp_jax.models.transformer import TransformerConfig
 from interp_jax.parts import hyper, part
 from interp_jax.train.optimizer import Optimizer
@@ -42,12 +43,18 @@ class Measurements:
 
 @part
 class Config:
-    """One transformer: its seed, training length and parts."""
+    """One transformer: its seed, training length and parts.
+
+    Attributes:
+      model_shards: 0 spreads runs over the devices. Else each lies over all of them, for a model that is larger than a device:
+        its parameters over so many, or as many as divide that where there are fewer, its examples over the others.
+    """
 
     seed: int = hyper(0)
     steps: int = 6_000
     batch_size: int = 8
     stream: str = "text"
+    model_shards: int = 0
     model: TransformerConfig = TransformerConfig()
     data: TextConfig = TextConfig()
     optimizer: Optimizer = Optimizer()
@@ -62,6 +69,10 @@ class Config:
         if self.model.n_context < 16:
             raise InputError(f"model.n_context = {self.model.n_context}: must be at least 16 to measure repetitions")
         self.model.check()
+        if self.model_shards < 0:
+            raise InputError(f"model_shards = {self.model_shards}: must be at least 0")
+        if self.model_shards:
+            check_partition(self.model, self.model_shards)
         self.data.check()
         self.optimizer.check()
         m, longest = self.measure, 3 * self.model.n_context // 4
