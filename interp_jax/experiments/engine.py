@@ -20,7 +20,7 @@ from interp_jax.experiments.ahead import Ahead
 from interp_jax.experiments.config import Engine
 from interp_jax.experiments.experiment import Experiment
 from interp_jax.experiments.layout import ALL, FIRST, NONE, Layout
-from interp_jax.experiments.processes import decided
+from interp_jax.experiments.processes import decided, put
 from interp_jax.train.population import run_mesh
 from interp_jax.train.run import Span
 
@@ -59,6 +59,7 @@ class Programs(NamedTuple):
       init: hypers -> members.
       advance: (members, (Span, shared)) -> (members, metrics, diverged_at); takes the memory of `members`.
       observe: (members, shared) -> {name: array}.
+      shared: what all members read, for `observe`.
       read: first step of a span -> what its steps read: what is shared, or the stretch of the stream that they lie in.
       batch: members that a device computes at once.
       compile_seconds: spent on `advance`, all candidates of the probe included.
@@ -68,6 +69,7 @@ class Programs(NamedTuple):
     init: Any
     advance: Any
     observe: Any
+    shared: Any
     read: Read
     batch: int
     compile_seconds: float
@@ -91,7 +93,7 @@ def build_programs(experiment: Experiment, layout: Layout, hypers: Any, batch: i
             else next(iter(compiled))
         )
     observe = layout.lift(lambda member, shared: experiment.observe(*member, shared), chosen, NONE)
-    return Programs(layout, init, compiled[chosen], observe, read, chosen, seconds)
+    return Programs(layout, init, compiled[chosen], observe, experiment.shared, read, chosen, seconds)
 
 
 @contextlib.contextmanager
@@ -103,7 +105,7 @@ def reader(experiment: Experiment, devices: list[jax.Device]) -> Iterator[Read]:
     everywhere, length = NamedSharding(run_mesh(devices), PartitionSpec()), experiment.stream_steps
     make = jax.jit(experiment.stream, out_shardings=everywhere)
     load = (lambda begin: ()) if experiment.load is None else lambda begin: (experiment.load(begin),)
-    ahead = Ahead(lambda begin: jax.device_put(load(begin), everywhere), length, experiment.observe_at[-1])
+    ahead = Ahead(lambda begin: put(load(begin), everywhere), length, experiment.observe_at[-1])
 
     @lru_cache(maxsize=1)
     def stretch(begin: int) -> Any:

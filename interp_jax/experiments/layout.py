@@ -13,8 +13,8 @@ import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from interp_jax.experiments.experiment import Experiment
-from interp_jax.experiments.processes import devices_for
-from interp_jax.train.population import pad_members, place, population
+from interp_jax.experiments.processes import devices_for, fetch, put, several
+from interp_jax.train.population import pad_members, place, population, run_mesh
 
 
 class Layout(NamedTuple):
@@ -27,6 +27,7 @@ class Layout(NamedTuple):
       lift: (function of (member, shared), batch, what of its result is members' (state, hypers), whether their memory is taken)
         -> a jitted function of (members, shared). The result is all members, their beginning, or nothing of them.
       each: the most members that a device may compute at once; 0 for any number.
+      apart: whether no process has all of a member's state, so that each saves and restores its part.
     """
 
     devices: list[jax.Device]
@@ -34,6 +35,21 @@ class Layout(NamedTuple):
     states: Callable[[Any], Any]
     lift: Callable[..., Any]
     each: int = 0
+    apart: bool = False
+
+    def shared(self, arrays: Any) -> Any:
+        """What all members read, where several processes read it: on all devices."""
+        everywhere = NamedSharding(run_mesh(self.devices), PartitionSpec())
+        return put(arrays, everywhere) if several() else arrays
+
+    def saved(self, states: Any, n: int) -> Any:
+        """What a checkpoint holds of n members' states: on the host, where one process has all of them."""
+        return states if self.apart else jax.tree.map(lambda x: x[:n], fetch(states))
+
+    def like(self, states: Any, n: int) -> Any:
+        """What a checkpoint of n members is to be restored as."""
+        where = lambda x: x.sharding if self.apart else None
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype, sharding=where(x)), states)
 
 
 ALL, FIRST, NONE = "all", "first", "none"  # what of a result is members
@@ -66,8 +82,8 @@ def across(experiment: Experiment, hypers: Any) -> Layout:
         one_by_one = lambda members, shared: jax.lax.map(partial(_flipped, function, shared), members)
         return jax.jit(one_by_one, out_shardings=out[result], donate_argnums=0 if donate else ())
 
-    put = lambda where: lambda tree: jax.device_put(tree, where)
-    return Layout(list(mesh.devices.flat), put(everywhere), put(states), lift, each=1)
+    laid = lambda where: lambda tree: jax.device_put(tree, where)
+    return Layout(list(mesh.devices.flat), laid(everywhere), laid(states), lift, each=1, apart=several())
 
 
 def _flipped(function: Callable[[Any, Any], Any], shared: Any, member: Any) -> Any:

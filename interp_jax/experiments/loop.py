@@ -32,7 +32,7 @@ from interp_jax.experiments.engine import (
 )
 from interp_jax.experiments.exit import asked_to_stop, patient, stop_if_asked
 from interp_jax.experiments.experiment import Experiment
-from interp_jax.experiments.layout import layout_of
+from interp_jax.experiments.layout import Layout, layout_of
 from interp_jax.experiments.processes import Wish, agreed, decided, fetch, first
 from interp_jax.results.checkpoints import CheckpointStore
 from interp_jax.results.metrics import MetricLog, tensorboard_logs
@@ -84,8 +84,9 @@ def run_chunk(job: Job) -> Outcome:
         logs.append(Complaints(job.experiment.complain))
     shared = digest_of_shared(job)
     layout = layout_of(job.experiment, job.hypers)
-    with reader(job.experiment, layout.devices) as read:
-        programs = build_programs(job.experiment, layout, layout.hypers(job.hypers), decided(fixed_batch(job)), read)
+    there = job.experiment._replace(shared=layout.shared(job.experiment.shared))
+    with reader(there, layout.devices) as read:
+        programs = build_programs(there, layout, layout.hypers(job.hypers), decided(fixed_batch(job)), read)
         if first():
             write_json(job.directory.description, {"members": job.members, "batch": programs.batch, "shared": shared})
         begin, members = start(job, store, programs)
@@ -133,16 +134,29 @@ def fixed_batch(job: Job) -> int:
 def start(job: Job, store: CheckpointStore, programs: Programs) -> tuple[int, Any]:
     """The step to go on from and the members there: the newest good checkpoint, or step 0."""
     members = programs.init(programs.layout.hypers(job.hypers), ())
-    n = len(job.members)
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype), members[0])
-    restored = store.restore(like) if first() else None
-    step = decided(restored.step if restored else NOTHING)
+    step, states = newest(store, programs.layout, programs.layout.like(members[0], len(job.members)))
     if step != NOTHING:
-        tree = restored.tree if restored else store.load(step, like)
-        return step, (programs.layout.states(tree), members[1])
+        return step, (states, members[1])
     if 0 in job.experiment.observe_at:
         keep(job, store, programs, members, 0)
     return 0, members
+
+
+def newest(store: CheckpointStore, layout: Layout, like: Any) -> tuple[int, Any]:
+    """Step and states of the newest good checkpoint; the first process says which it is, and each reads it."""
+    if layout.apart:
+        step = decided(or_nothing(store.newest() if first() else None))
+        return step, store.load(step, like) if step != NOTHING else None
+    restored = store.restore(like) if first() else None
+    step = decided(or_nothing(restored.step if restored else None))
+    if step == NOTHING:
+        return step, None
+    return step, layout.states(restored.tree if restored else store.load(step, like))
+
+
+def or_nothing(step: int | None) -> int:
+    """A step as processes tell it to each other."""
+    return NOTHING if step is None else step
 
 
 def spans(experiment: Experiment, begin: int) -> Iterator[tuple[int, int]]:
@@ -209,22 +223,20 @@ def keep(job: Job, store: CheckpointStore, programs: Programs, members: Any, ste
     n = len(job.members)
     observing = step in job.experiment.observe_at
     if observing:
-        seen = fetch(programs.observe(members, job.experiment.shared))
+        seen = fetch(programs.observe(members, programs.shared))
         seen = {name: value[:n] for name, value in seen.items()} | analyse(job, members)
         if first():
             job.directory.write_observation(step, seen)
-    state = jax.tree.map(lambda x: x[:n], fetch(members[0]))
-    if first():
+    state = programs.layout.saved(members[0], n)
+    if first() or programs.layout.apart:
         store.save(step, state, keep=observing)
 
 
 def analyse(job: Job, members: Any) -> dict[str, np.ndarray]:
-    """What the experiment's analysis says of its members, one after the other."""
+    """What the experiment's analysis says of its members, one after the other; of several processes in each."""
     if job.experiment.analyse is None:
         return {}
     on_host, each = fetch(members), []
-    if not first():
-        return {}
     with patient(False):
         for i in range(len(job.members)):
             stop_if_asked()

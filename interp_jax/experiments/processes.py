@@ -102,6 +102,20 @@ def decided(number: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(number))) if several() else number
 
 
+def meet(where: str) -> None:
+    """Wait until all processes are at one place."""
+    if several():
+        multihost_utils.sync_global_devices(where)
+
+
+def put(tree: Any, sharding: Any) -> Any:
+    """Host arrays that all processes have, on the devices of all, without asking the others: in a thread, too."""
+    if not several():
+        return jax.device_put(tree, sharding)
+    part = lambda x: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+    return jax.tree.map(lambda x: part(np.asarray(x)), tree)
+
+
 class Wish(NamedTuple):
     """What processes agree on after a span: whether any was asked to stop, and whether the first wants a checkpoint."""
 

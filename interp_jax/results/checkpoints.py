@@ -7,31 +7,45 @@
 
 A checkpoint is built in `.writing` and takes its place in one rename, sidecar included, so one without a sidecar does not
 exist. The sidecar is there because Orbax does not notice a flipped bit. Files are verified before Orbax opens them, so that
-it never meets damaged bytes, and leaves after it read them. Leaves are stored as host arrays under their path in the tree:
-where they live is decided on restore, by the shardings of the tree that the caller gives.
+it never meets damaged bytes, and leaves after it read them. Leaves are stored under their path in the tree: where they live is
+decided on restore, by the shardings of the tree that the caller gives, on whatever devices and processes there are then.
+
+Leaves that lie over several processes are written by all of them, each its part, and read likewise: every process calls `save`
+and `load`, and the first one alone does what is done once.
 """
 
 import contextlib
-import hashlib
-import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from interp_jax.atomic_io import DISK_FULL, disk_full, explained, sync_directory, write_json
 from interp_jax.errors import InputError
+from interp_jax.results.sidecar import (
+    CHANGED,
+    SIDECAR,
+    BadCheckpoint,
+    check_leaves,
+    described,
+    file_digests,
+    kind_of,
+    named_leaves,
+    read_sidecar,
+    sha256,
+)
 
-SIDECAR = "sidecar.json"
+__all__ = ["SIDECAR", "BadCheckpoint", "CheckpointStore", "Restored"]
+
 WRITING = ".writing"
 ROOM, ROOM_PER_LEAF = 128 * 1024, 8 * 1024  # of a checkpoint, in bytes, beside its arrays
-CHANGED = "changed since it was saved (its SHA-256 differs)"
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +55,6 @@ class Restored(NamedTuple):
 
     step: int
     tree: Any
-
-
-class BadCheckpoint(ValueError):
-    """A checkpoint that cannot be trusted; the message names the leaf or file and the problem."""
 
 
 class CheckpointStore:
@@ -71,18 +81,26 @@ class CheckpointStore:
         Raises:
           InputError: disk full, directory not writable.
         """
-        leaves = _named_leaves(jax.tree.map(np.asarray, jax.device_get(tree)))
+        together = _lies_apart(tree)
+        leaves = named_leaves(tree if together else jax.tree.map(np.asarray, jax.device_get(tree)))
         with explained(self.directory / str(step)):
-            self._sweep()
-            self._check_room(step, leaves)
-            written = self._write(step, leaves)
-            write_json(written / SIDECAR, _sidecar(leaves, _files(written), self.config_hash, keep))
-            self._retire(step)
-            os.replace(written, self.directory / str(step))
-            sync_directory(self.directory)
-            shutil.rmtree(self.directory / f"{step}.bad", ignore_errors=True)
-            self._prune()
-            self._sweep()
+            if first := not together or jax.process_index() == 0:
+                self._sweep()
+                self._check_room(step, leaves)
+            _meet(together, f"begin {step}")
+            written = self._write(step, leaves, together)
+            if first:
+                write_json(written / SIDECAR, described(leaves, file_digests(written), self.config_hash, keep))
+                self._take_place(written, step)
+            _meet(together, f"end {step}")
+
+    def _take_place(self, written: Path, step: int) -> None:
+        self._retire(step)
+        os.replace(written, self.directory / str(step))
+        sync_directory(self.directory)
+        shutil.rmtree(self.directory / f"{step}.bad", ignore_errors=True)
+        self._prune()
+        self._sweep()
 
     def restore(self, like: Any) -> Restored | None:
         """The newest good checkpoint, or None. Bad ones are named in a warning of one line each and renamed `<step>.bad`.
@@ -93,11 +111,19 @@ class CheckpointStore:
         Raises:
           InputError: made by another config, or for a tree of other leaves.
         """
+        return self._newest_good(lambda step: self.load(step, like))
+
+    def newest(self) -> int | None:
+        """The step of the newest checkpoint whose files are as they were saved, or None; bad ones as in `restore`."""
+        found = self._newest_good(self._verified)
+        return None if found is None else found.step
+
+    def _newest_good(self, read: Callable[[int], Any]) -> Restored | None:
         self._sweep()
         for path in sorted(self._step_directories(), key=lambda path: -int(path.name)):
             step = int(path.name)
             try:
-                return Restored(step, self.load(step, like))
+                return Restored(step, read(step))
             except BadCheckpoint as problem:
                 logger.warning(
                     "checkpoint %d in %s is bad (%s); going back to the one before", step, path.parent, problem
@@ -109,11 +135,14 @@ class CheckpointStore:
     def load(self, step: int, like: Any) -> Any:
         """The verified tree of one checkpoint, laid out as `like`.
 
+        Where that is over several processes, each reads its part, and one of them has verified the files (`newest`).
+
         Raises:
           BadCheckpoint: it is damaged or does not exist.
           InputError: made by another config, or for a tree of other leaves.
         """
-        return _laid_out(self._read(step), like, self.directory / str(step))
+        path = self.directory / str(step)
+        return self._load_parts(step, like) if _lies_apart(like) else _laid_out(self._read(step), like, path)
 
     def load_branch(self, step: int, name: str, like: Any) -> Any:
         """What lies under `name` in the verified tree of one checkpoint, laid out as `like`; errors are those of `load`."""
@@ -129,17 +158,17 @@ class CheckpointStore:
             return str(problem)
         return None
 
-    def _check_room(self, step: int, leaves: dict[str, np.ndarray]) -> None:
+    def _check_room(self, step: int, leaves: dict[str, Any]) -> None:
         """Refuse a disk that would fill up half way: Orbax's threads report that on their own, in many words."""
         self.directory.mkdir(parents=True, exist_ok=True)
         needed = ROOM + sum(leaf.nbytes + ROOM_PER_LEAF for leaf in leaves.values())
         if shutil.disk_usage(self.directory).free < needed:
             raise InputError(disk_full(self.directory / str(step)))
 
-    def _write(self, step: int, leaves: dict[str, np.ndarray]) -> Path:
+    def _write(self, step: int, leaves: dict[str, Any], together: bool) -> Path:
         stored = {name: leaf for name, leaf in leaves.items() if leaf.size}  # Orbax refuses arrays without elements
         try:
-            with _manager(self.directory / WRITING) as manager:
+            with _manager(self.directory / WRITING, together) as manager:
                 manager.save(step, args=ocp.args.StandardSave(stored), force=True)
         except Exception as error:  # the storage library wraps the operating system's error in types of its own
             if any(os.strerror(number) in str(error) for number in DISK_FULL):
@@ -148,44 +177,43 @@ class CheckpointStore:
             raise
         return self.directory / WRITING / str(step)
 
-    def _read(self, step: int) -> dict[str, np.ndarray]:
-        sidecar = self._read_sidecar(step)
-        found = _files(self.directory / str(step))
+    def _verified(self, step: int) -> dict[str, Any]:
+        """The sidecar of a checkpoint whose files are as it says."""
+        sidecar = read_sidecar(self.directory / str(step), self.config_hash)
+        found = file_digests(self.directory / str(step))
         for name, digest in sidecar["files"].items():
             if found.get(name) != digest:
                 raise BadCheckpoint(f"file {name}: " + (CHANGED if name in found else "missing"))
+        return sidecar
+
+    def _read(self, step: int) -> dict[str, np.ndarray]:
+        sidecar = self._verified(step)
         blank = {
             name: np.broadcast_to(np.zeros((), leaf["dtype"]), leaf["shape"])
             for name, leaf in sidecar["leaves"].items()
         }
-        stored = {name: leaf for name, leaf in blank.items() if leaf.size}
-        try:
-            with _manager(self.directory) as manager:
-                leaves = blank | manager.restore(step, args=ocp.args.StandardRestore(stored))
-        except Exception as error:  # whatever a damaged file makes of Orbax, the answer is the checkpoint before
-            raise BadCheckpoint(f"unreadable: {_first_line(error)}") from error
+        leaves = blank | self._restored(step, {name: leaf for name, leaf in blank.items() if leaf.size}, False)
         for name, leaf in sidecar["leaves"].items():
-            if _sha256(leaves[name]) != leaf["sha256"]:
+            if leaf["sha256"] not in (None, sha256(leaves[name])):
                 raise BadCheckpoint(f"leaf {name}: {CHANGED}")
         return leaves
 
-    def _read_sidecar(self, step: int) -> dict[str, Any]:
-        path = self.directory / str(step) / SIDECAR
+    def _load_parts(self, step: int, like: Any) -> Any:
+        path, wanted = self.directory / str(step), named_leaves(like)
+        saved = read_sidecar(path, self.config_hash)["leaves"]
+        check_leaves({name: f"{leaf['dtype']}{leaf['shape']}" for name, leaf in saved.items()}, wanted, path)
+        blank = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for name, x in wanted.items()}
+        empty = {name: np.zeros(x.shape, x.dtype) for name, x in wanted.items() if not np.prod(x.shape)}
+        leaves = self._restored(step, {name: x for name, x in blank.items() if name not in empty}, True)
+        leaves |= {name: jax.device_put(x, wanted[name].sharding) for name, x in empty.items()}
+        return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in wanted])
+
+    def _restored(self, step: int, stored: dict[str, Any], together: bool) -> dict[str, Any]:
         try:
-            sidecar = json.loads(path.read_bytes())
-            intact = sidecar["sha256"] == _sha256_of_json(sidecar["content"])
-        except FileNotFoundError as error:
-            raise BadCheckpoint(f"file {SIDECAR}: missing") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise BadCheckpoint(f"file {SIDECAR}: not JSON") from error
-        if not intact:
-            raise BadCheckpoint(f"file {SIDECAR}: {CHANGED}")
-        if sidecar["content"]["config_hash"] != self.config_hash:
-            raise InputError(
-                f"run directory {self.directory} was made by another config (hash {sidecar['content']['config_hash']}, "
-                f"this one is {self.config_hash}); choose another directory, or remove this one"
-            )
-        return sidecar["content"]
+            with _manager(self.directory, together) as manager:
+                return manager.restore(step, args=ocp.args.StandardRestore(stored))
+        except Exception as error:  # whatever a damaged file makes of Orbax, the answer is the checkpoint before
+            raise BadCheckpoint(f"unreadable: {_first_line(error)}") from error
 
     def _step_directories(self) -> list[Path]:
         found = self.directory.iterdir() if self.directory.is_dir() else ()
@@ -198,7 +226,7 @@ class CheckpointStore:
 
     def _is_kept(self, step: int) -> bool:
         try:
-            return self._read_sidecar(step)["keep"]
+            return read_sidecar(self.directory / str(step), self.config_hash)["keep"]
         except BadCheckpoint:
             return True  # it is for `restore` to say what is wrong with it
 
@@ -211,18 +239,31 @@ class CheckpointStore:
         shutil.rmtree(self.directory / WRITING, ignore_errors=True)
 
 
+def _lies_apart(tree: Any) -> bool:
+    """Whether arrays lie over several processes, so that none has all of them."""
+    where = [getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(tree)]
+    return any(sharding is not None and not sharding.is_fully_addressable for sharding in where)
+
+
+def _meet(together: bool, where: str) -> None:
+    """Wait for the other processes, if there are any."""
+    if together:
+        multihost_utils.sync_global_devices(f"checkpoint: {where}")
+
+
 @contextlib.contextmanager
-def _manager(directory: Path) -> Iterator[ocp.CheckpointManager]:
+def _manager(directory: Path, together: bool) -> Iterator[ocp.CheckpointManager]:
     """Orbax, synchronous, without its advice on shardings and retention, which are decided here.
 
-    Of several processes that run a chunk together one alone calls it, which must not make it wait for the others.
+    Of several processes that run a chunk either all call it together, or one alone, which must not make it wait for the others.
     """
     process = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(process, {process}, f"process{process}")
+    alone = () if together else (process, {process}, f"process{process}")
+    processes = ocp.options.MultiprocessingOptions(*alone)
     options = ocp.CheckpointManagerOptions(
-        enable_async_checkpointing=False, save_root_metadata=False, create=False, multiprocessing_options=alone
+        enable_async_checkpointing=False, save_root_metadata=False, create=False, multiprocessing_options=processes
     )
-    handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=processes)
     directory.mkdir(parents=True, exist_ok=True)
     chatter = logging.getLogger("absl")
     level = chatter.level
@@ -234,51 +275,11 @@ def _manager(directory: Path) -> Iterator[ocp.CheckpointManager]:
         chatter.setLevel(level)
 
 
-def _named_leaves(tree: Any) -> dict[str, Any]:
-    """The leaves under their path in the tree: `params.W_in`, `opt_state.0.mu.W_in`."""
-    paths, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in paths}
-
-
-def _files(checkpoint: Path) -> dict[str, str]:
-    """SHA-256 of each file of a checkpoint but its sidecar, by its path inside."""
-    paths = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != SIDECAR)
-    return {path.relative_to(checkpoint).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
-
-
-def _sidecar(leaves: dict[str, np.ndarray], files: dict[str, str], config_hash: str, keep: bool) -> dict[str, Any]:
-    described = {
-        name: {"sha256": _sha256(leaf), "shape": list(leaf.shape), "dtype": leaf.dtype.name}
-        for name, leaf in leaves.items()
-    }
-    content = {"config_hash": config_hash, "keep": keep, "files": files, "leaves": described}
-    return {"sha256": _sha256_of_json(content), "content": content}
-
-
-def _sha256(leaf: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)).hexdigest()
-
-
-def _sha256_of_json(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 def _laid_out(leaves: dict[str, np.ndarray], like: Any, path: Path) -> Any:
-    wanted = _named_leaves(like)
-    for name in sorted(wanted.keys() ^ leaves.keys()):
-        place = "not in it" if name in wanted else "not in this program's state"
-        raise InputError(f"checkpoint {path} was made by another version of the program: leaf {name} is {place}")
-    for name, leaf in wanted.items():
-        if (saved := _describe(leaves[name])) != (now := _describe(leaf)):
-            raise InputError(
-                f"checkpoint {path} was made by another version of the program: leaf {name} is {saved}, not {now}"
-            )
+    wanted = named_leaves(like)
+    check_leaves({name: kind_of(leaf) for name, leaf in leaves.items()}, wanted, path)
     placed = [_place(leaves[name], leaf) for name, leaf in wanted.items()]
     return jax.tree.unflatten(jax.tree.structure(like), placed)
-
-
-def _describe(leaf: Any) -> str:
-    return f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}"
 
 
 def _place(array: np.ndarray, like: Any) -> Any:

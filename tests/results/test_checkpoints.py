@@ -207,7 +207,7 @@ def test_another_tree_is_refused_by_leaf(store):
             store.restore(like)
 
 
-@pytest.mark.parametrize("fails", ["write_json", "_files", "sync_directory"])
+@pytest.mark.parametrize("fails", ["write_json", "file_digests", "sync_directory"])
 def test_a_save_that_fails_at_any_point_leaves_a_usable_store(store, monkeypatch, fails):
     store.save(1, state(1))
     with monkeypatch.context() as patch:
