@@ -1,15 +1,19 @@
 """Writes a store (format: see `store_io.py`), one shard after the other, each of whole stretches of activations.
 
-A shard takes its name when it is on disk whole, and is listed in `store.json` after that. Stretches are functions of their
-number alone; so a writer that was killed goes on after the last shard that is listed, and ends with the same bytes.
+    DIR/00000003.safetensors.json      what `store.json` will say of a shard, until it does
+
+A shard takes its name when it is on disk whole, has its record after that, and is listed once those before it are. Stretches
+are functions of their number alone; so a writer that was killed goes on after what it recorded, and ends with the same bytes.
+Several processes write every so many shards each, and the first of them lists them.
 """
 
 import hashlib
+import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Shaped
@@ -29,14 +33,27 @@ from interp_jax.activations.store_io import (
     read_index,
 )
 from interp_jax.atomic_io import atomic, disk_full, ensure_writable, write_json
-from interp_jax.data.paths_io import expanded
+from interp_jax.data.paths_io import expanded, read_json
 from interp_jax.errors import InputError
 
 CODES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}  # of safetensors
 Stretch = Callable[[int], Mapping[str, Shaped[Array, "... D"] | Shaped[np.ndarray, "... D"]]]
 
 
-def write_store(directory: str | Path, about: About, stretch: Stretch, n: int, per_shard: int = 1) -> Store:
+class Writer(NamedTuple):
+    """One of `count` processes that write a store together: its number, and how it waits until all are at one place."""
+
+    index: int = 0
+    count: int = 1
+    meet: Callable[[str], None] = lambda where: None
+
+
+ALONE = Writer()
+
+
+def write_store(
+    directory: str | Path, about: About, stretch: Stretch, n: int, per_shard: int = 1, writer: Writer = ALONE
+) -> Store:
     """Write the stretches 0 … n - 1, or those of them that are not there yet.
 
     Args:
@@ -46,6 +63,7 @@ def write_store(directory: str | Path, about: About, stretch: Stretch, n: int, p
         device works meanwhile.
       n: how many.
       per_shard: stretches of a shard.
+      writer: which of several processes this is, that all call this.
 
     Raises:
       InputError: the directory holds another store or cannot be written; a row that is not finite; the disk is too small.
@@ -53,15 +71,65 @@ def write_store(directory: str | Path, about: About, stretch: Stretch, n: int, p
     if n < 1 or per_shard < 1:
         raise InputError(f"{n} stretches, {per_shard} in a shard: both must be at least 1")
     directory = ensure_writable(expanded(directory))
-    index = begun(directory, about, n)
-    made: list[Rows] = []
-    for b, rows in in_advance(stretch, index.stretches, n):
-        made.append(sound(about, rows, b, f"{directory / name_of(index)}"))
-        if len(made) == per_shard or b == n - 1:
-            index = index._replace(shards=(*index.shards, write_shard(directory, index, made)))
-            write_json(directory / INDEX, as_json(index))
-            made = []
+    if writer.index == 0:
+        begun(directory, about, n)
+    writer.meet("a store is begun")
+    mine = to_write(directory, read_index(directory), n, per_shard)[writer.index :: writer.count]
+    writer.meet("its shards are shared out")
+    ahead = in_advance(stretch, [b for _, numbers in mine for b in numbers])
+    for file, numbers in mine:
+        made = [sound(about, rows, b, str(file)) for b, rows in itertools.islice(ahead, len(numbers))]
+        record(file, numbers[0], write_shard(file, about, made))
+        if writer.index == 0:
+            listed(directory)
+    writer.meet("a store is written")
+    if writer.index == 0:
+        listed(directory)
+    writer.meet("a store is listed")
     return open_store(directory)
+
+
+def to_write(directory: Path, index: Index, n: int, per_shard: int) -> list[tuple[Path, range]]:
+    """(file, its stretches) of the shards that are neither listed nor recorded."""
+    starts = range(index.stretches, n, per_shard)
+    shards = [
+        (directory / name_of(len(index.shards) + i), range(b, min(b + per_shard, n))) for i, b in enumerate(starts)
+    ]
+    return [(file, numbers) for file, numbers in shards if recorded(file) != (numbers[0], len(numbers))]
+
+
+def record(file: Path, first: int, shard: Shard) -> None:
+    """Keep what is to be listed of a shard, beside it."""
+    write_json(record_of(file), {"first": first, "shard": shard._asdict()})
+
+
+def recorded(file: Path) -> tuple[int, int] | None:
+    """First stretch and number of stretches of a shard that has its record; None where it has none."""
+    if not record_of(file).exists():
+        return None
+    content = read_json(record_of(file))
+    return content["first"], content["shard"]["stretches"]
+
+
+def record_of(file: Path) -> Path:
+    """The record of a shard."""
+    return file.with_name(f"{file.name}.json")
+
+
+def listed(directory: Path) -> Index:
+    """The index, after the shards that have their records, and none missing before them, were listed in it."""
+    index, files = read_index(directory), []
+    while recorded(file := directory / name_of(len(index.shards))):
+        content = read_json(record_of(file))
+        if content["first"] != index.stretches:
+            break
+        index = index._replace(shards=(*index.shards, Shard(**content["shard"])))
+        files.append(file)
+    if files:
+        write_json(directory / INDEX, as_json(index))
+    for file in files:
+        record_of(file).unlink()
+    return index
 
 
 def begun(directory: Path, about: About, n: int) -> Index:
@@ -75,6 +143,7 @@ def begun(directory: Path, about: About, n: int) -> Index:
         there = read_index(directory)
         if differences := different(as_json(there)["about"], as_json(index)["about"]):
             raise InputError(f"{directory} holds another store: {differences}; choose another directory, or remove it")
+        there = listed(directory)
         for shard in there.shards:
             check_size(directory, shard)
         index = there._replace(planned=max(n, there.stretches))
@@ -96,11 +165,11 @@ def different(there: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = 
     return "; ".join(filter(None, found))
 
 
-def in_advance(make: Callable[[int], Any], first: int, n: int) -> Iterator[tuple[int, Any]]:
-    """(b, make(b)) for first <= b < n, each asked for before the one before it is used."""
-    waiting = make(first) if first < n else None
-    for b in range(first, n):
-        ready, waiting = waiting, make(b + 1) if b + 1 < n else None
+def in_advance(make: Callable[[int], Any], numbers: Sequence[int]) -> Iterator[tuple[int, Any]]:
+    """(b, make(b)) for each number, each asked for before the one before it is used."""
+    waiting = make(numbers[0]) if numbers else None
+    for i, b in enumerate(numbers):
+        ready, waiting = waiting, make(numbers[i + 1]) if i + 1 < len(numbers) else None
         yield b, ready
 
 
@@ -129,23 +198,23 @@ def sound(about: About, rows: Mapping[str, Any], b: int, file: str) -> Rows:
     return made
 
 
-def name_of(index: Index) -> str:
-    """The file of the next shard."""
-    return f"{len(index.shards):08d}.safetensors"
+def name_of(number: int) -> str:
+    """The file of a shard."""
+    return f"{number:08d}.safetensors"
 
 
-def write_shard(directory: Path, index: Index, made: list[Rows]) -> Shard:
+def write_shard(file: Path, about: About, made: list[Rows]) -> Shard:
     """Write the stretches of a shard, hashed on the way.
 
     Raises:
       InputError: the disk is too small for it.
     """
-    file, digest = directory / name_of(index), hashlib.sha256()
-    arrays = [rows[name] for name in index.about.places for rows in made]
+    digest = hashlib.sha256()
+    arrays = [rows[name] for name in about.places for rows in made]
     n = sum(len(rows[next(iter(rows))]) for rows in made)
-    begin = header(index.about, n)
+    begin = header(about, n)
     size = len(begin) + sum(x.nbytes for x in arrays)
-    if shutil.disk_usage(directory).free < size:
+    if shutil.disk_usage(file.parent).free < size:
         raise InputError(disk_full(file))
     with atomic(file) as content:
         for part in (begin, *(np.ascontiguousarray(x).view(np.uint8).data for x in arrays)):

@@ -37,7 +37,8 @@ class Experiment(NamedTuple):
       lay: of one member that is larger than a device: its state's shapes -> how each leaf lies on a mesh of all devices.
       log_every: steps between lines of metrics.jsonl; 0 makes a hundred lines.
       analyse: `(state, hypers, shared) -> {name: array}` of one member, on the host and after `observe`, whose names it may not
-        repeat: for what is itself a population of runs, such as a grid of patches. Kept beside what was observed.
+        repeat: for what is itself a population of runs, such as a grid of patches. Kept beside what was observed. Where several
+        processes share a chunk it is called in each: what it writes itself it shares out among them (`processes.py`).
     """
 
     run: Run

@@ -1,5 +1,6 @@
 """A store gives back what was written, in every dtype and across shards; a killed writer goes on; what is damaged is named."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -7,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import ml_dtypes
@@ -17,7 +19,7 @@ import safetensors.numpy
 from interp_jax.activations.harvest import Place
 from interp_jax.activations.order import Order, row_numbers
 from interp_jax.activations.store_io import INDEX, About, open_store
-from interp_jax.activations.store_writer_io import different, write_store
+from interp_jax.activations.store_writer_io import Writer, different, write_store
 from interp_jax.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -116,9 +118,11 @@ store_writer_io.write_store(directory, ABOUT, stretch, 5, per_shard=2)
 """
 
 
-@pytest.mark.parametrize(("killed_at", "when"), [(3, "before"), (3, "after"), (4, "before")])
-def test_a_killed_writer_goes_on_and_ends_with_the_same_bytes(tmp_path, written, killed_at, when):
-    """Killed as the second shard, or the index after it, takes its name."""
+@pytest.mark.parametrize(
+    ("killed_at", "when", "left"), [(3, "before", [2, 3, 4]), (3, "after", [2, 3, 4]), (4, "before", [4])]
+)
+def test_a_killed_writer_goes_on_and_ends_with_the_same_bytes(tmp_path, written, killed_at, when, left):
+    """Killed as the second shard, or the index after it, takes its name; by then the shard has its record."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", WRITER, str(tmp_path / "cut"), str(killed_at), when]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -129,7 +133,43 @@ def test_a_killed_writer_goes_on_and_ends_with_the_same_bytes(tmp_path, written,
     assert list((tmp_path / "cut").glob(".*.tmp")) or when == "after"
     asked = []
     write_store(tmp_path / "cut", ABOUT, lambda b: asked.append(b) or stretch(b), 5, per_shard=2)
-    assert asked == [2, 3, 4]
+    assert asked == left
+    assert files_of(tmp_path / "cut") == files_of(written)
+
+
+def together(directory, n, ends=None):
+    """What each of n writers at once was asked for; one ends where it is asked for a stretch, `ends` = (writer, stretch)."""
+    barrier, asked = threading.Barrier(n), [[] for _ in range(n)]
+
+    def run(i):
+        def watched(b):
+            if (i, b) == ends:
+                barrier.abort()
+                raise RuntimeError
+            asked[i].append(b)
+            return stretch(b)
+
+        with contextlib.suppress(RuntimeError):  # that of a barrier, too
+            write_store(directory, ABOUT, watched, 5, per_shard=2, writer=Writer(i, n, lambda where: barrier.wait(30)))
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(n)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    return asked
+
+
+def test_two_writers_make_the_bytes_of_one_each_its_shards(tmp_path, written):
+    assert together(tmp_path / "two", 2) == [[0, 1, 4], [2, 3]]
+    assert files_of(tmp_path / "two") == files_of(written)
+
+
+def test_what_one_writer_has_recorded_is_not_written_again_where_the_other_ended(tmp_path, written):
+    assert together(tmp_path / "cut", 2, ends=(1, 3)) == [[0, 1, 4], [2]]
+    with pytest.raises(InputError, match="cut: 2 of 5 stretches are written"):
+        open_store(tmp_path / "cut")
+    assert together(tmp_path / "cut", 2) == [[2, 3], []]
     assert files_of(tmp_path / "cut") == files_of(written)
 
 

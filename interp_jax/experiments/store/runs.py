@@ -15,11 +15,12 @@ from jaxtyping import Array
 
 from interp_jax.activations.harvest import Place
 from interp_jax.activations.store_io import About
-from interp_jax.activations.store_writer_io import write_store
+from interp_jax.activations.store_writer_io import Writer, write_store
 from interp_jax.errors import InputError, nearest
 from interp_jax.experiments.dictionaries.subject import MEASURED, Shared, harvested, vectors
 from interp_jax.experiments.experiment import Experiment, untrained
 from interp_jax.experiments.loop import digest
+from interp_jax.experiments.processes import meet
 from interp_jax.experiments.store.config import Config
 from interp_jax.experiments.subjects.model import load_params, subject_of
 from interp_jax.experiments.subjects.text import check_length, is_grown, reading, settled, text_of
@@ -69,7 +70,7 @@ def places(config: Config, cfg: TransformerConfig, name: str) -> dict[str, Place
 def write(
     config: Config, cfg: TransformerConfig, name: str, here: dict[str, Place], shared: Shared
 ) -> dict[str, np.ndarray]:
-    """Write the store, or what is missing of it."""
+    """Write the store, or what is missing of it; of several processes each writes its shards."""
     sizes = config.stream_steps, config.batch_size
 
     def rows(shared: Shared, b: Any) -> dict[str, Array]:
@@ -80,7 +81,8 @@ def write(
     stretch = jax.jit(rows)
     about = described(config, cfg, name, here, shared, *moments(stretch(shared, MEASURED)))
     of_training = lambda b: stretch(shared, MEASURED + 1 + b)
-    store = write_store(config.store, about, of_training, config.stretches, config.per_shard)
+    writer = Writer(jax.process_index(), jax.process_count(), meet)
+    store = write_store(config.store, about, of_training, config.stretches, config.per_shard, writer)
     return {"rows": np.asarray(store.n_rows), "identity": np.frombuffer(store.identity, np.uint8)}
 
 
