@@ -14,7 +14,7 @@ ENGINES = {
     "worker": "interp_jax.experiments.worker",
     "collect": "interp_jax.experiments.collector",
     "table": "interp_jax.experiments.table",
-    **{name: f"interp_jax.launch.{name}" for name in ("plan", "slurm", "tpu", "kubernetes", "status")},
+    **{name: f"interp_jax.launch.{name}" for name in ("plan", "slurm", "tpu", "kubernetes", "status", "scaling")},
 }
 
 

@@ -90,6 +90,7 @@ def draw_axis(figure: go.Figure, i: int, title: str, scale: Scale) -> None:
     figure.add_annotation(x=i, y=1.06, text=plain(title), yanchor="bottom", **text)
     for at, what in zip(scale.ticks, scale.labels, strict=True):
         small = {"size": 12, "color": INK}
+        text["bgcolor"] = "rgba(255,255,255,0.75)"
         figure.add_annotation(x=i, y=at, text=what, xanchor="right", xshift=-4, **{**text, "font": small})
 
 
@@ -105,7 +106,7 @@ def scale_of(values: Sequence[Number | str | bool | None]) -> Scale:
     marks = seen if seen.size <= MOST_TICKS else decades(seen) if wide else np.linspace(seen[0], seen[-1], 5)
     down, up = np.log10(seen[[0, -1]]) if wide else seen[[0, -1]] if seen.size else (0.0, 1.0)
     height = lambda v: ((np.log10(v) if wide else v) - down) / ((up - down) or 1.0) + (0.5 if up == down else 0.0)
-    return Scale(height(x), height(marks), [label(v) for v in marks])
+    return Scale(height(x), height(marks), [f"{v:.3g}" for v in marks])
 
 
 def decades(seen: Float[np.ndarray, " N"]) -> Float[np.ndarray, " T"]:
