@@ -4,9 +4,11 @@ Members are spread over the devices of all processes. Each process runs the same
 the first one alone locks the chunk and writes. With one process, as usual, every function here does nothing.
 """
 
+import contextlib
 import os
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +19,7 @@ from interp_jax.errors import InputError
 
 SECONDS = 120  # to find the others
 PAUSE = 0.5  # between two tries
+NUMBER, GO = 4, b"g"  # bytes that a process says its number in, and what it is told when all are there
 
 
 def join(coordinator: str = "", process: str = "", seconds: int = SECONDS) -> None:
@@ -41,8 +44,8 @@ def join(coordinator: str = "", process: str = "", seconds: int = SECONDS) -> No
     jax.config.update("jax_cpu_enable_async_dispatch", False)  # collectives of two programs must not meet each other
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from the worker
     address = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS", "")
-    if address and given.get("process_id"):
-        reach(address, seconds)
+    if address and given.get("num_processes", 1) > 1:
+        gather(address, given["process_id"], given["num_processes"], seconds)
     try:
         jax.distributed.initialize(**given, initialization_timeout=seconds)
     except (RuntimeError, ValueError) as error:
@@ -51,28 +54,65 @@ def join(coordinator: str = "", process: str = "", seconds: int = SECONDS) -> No
         raise InputError(f"the processes of this job did not find each other: coordinator {where}, {reason}") from None
 
 
-def reach(address: str, seconds: float) -> None:
-    """Wait until somebody answers at "host:port". JAX, which would wait too, ends the process where nobody does.
+def gather(address: str, i: int, n: int, seconds: float) -> None:
+    """Wait until all n processes are there, at "host:port" of the first. JAX, which waits too, aborts where one is missing.
 
     Raises:
-      InputError: nobody answers within some seconds.
+      InputError: some did not come, or the first does not answer, within some seconds.
     """
     host, _, port = address.rpartition(":")
     if not port.isdecimal():
         raise InputError(f"--coordinator takes host:port, got {address!r}")
+    reason = receive(int(port), n, seconds) if i == 0 else report_to(host, int(port), i, seconds)
+    if reason:
+        raise InputError(f"the processes of this job did not find each other: coordinator {address} {reason}")
+
+
+def receive(port: int, n: int, seconds: float) -> str:
+    """Wait for the other n - 1 processes and let them go; returns what is wrong, or nothing."""
+    end, found = time.monotonic() + seconds, {}
+    try:
+        with socket.create_server(("", port), backlog=n) as server:
+            while len(found) < n - 1 and (left := end - time.monotonic()) > 0:
+                server.settimeout(left)
+                with contextlib.suppress(TimeoutError):
+                    caller, _ = server.accept()
+                    caller.settimeout(PAUSE)
+                    if len(said := caller.recv(NUMBER)) == NUMBER:
+                        found[int.from_bytes(said, "big")] = caller
+    except OSError as error:
+        return f"cannot be listened on ({error.strerror or error})"
+    if len(found) < n - 1:
+        missing = sorted(set(range(1, n)) - found.keys())
+        return f"was not reached by {shown(missing)} of {n} within {seconds:g} s; are they up?"
+    for caller in found.values():
+        with caller:
+            caller.sendall(GO)
+    return ""
+
+
+def shown(numbers: Sequence[int], most: int = 5) -> str:
+    """Some processes by their numbers."""
+    more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
+    return f"process {', '.join(map(str, numbers[:most]))}{more}"
+
+
+def report_to(host: str, port: int, i: int, seconds: float) -> str:
+    """Tell the first process that this one is there, and wait until all are; returns what is wrong, or nothing."""
     end = time.monotonic() + seconds
     while True:
         try:
-            with socket.create_connection((host, int(port)), timeout=max(end - time.monotonic(), 0.1)):
-                return
+            with socket.create_connection((host, port), timeout=max(end - time.monotonic(), 0.1)) as first:
+                first.sendall(i.to_bytes(NUMBER, "big"))
+                first.settimeout(max(end - time.monotonic(), 0.1))
+                if first.recv(1) == GO:
+                    return ""
+                reason = "it gave up"
         except OSError as error:
-            if time.monotonic() + PAUSE > end:
-                reason = error.strerror or str(error)
-                raise InputError(
-                    f"the processes of this job did not find each other: coordinator {address} did not answer in "
-                    f"{seconds:g} s ({reason}); is the first process up?"
-                ) from None
-            time.sleep(PAUSE)
+            reason = error.strerror or str(error)
+        if time.monotonic() + PAUSE > end:
+            return f"did not answer in {seconds:g} s ({reason}); is the first process up?"
+        time.sleep(PAUSE)
 
 
 def several() -> bool:

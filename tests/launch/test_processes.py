@@ -35,6 +35,16 @@ def test_two_processes_write_what_one_does(tmp_path):
     assert digest_of(tmp_path / "two") == digest_of(tmp_path / "one")
 
 
+def test_a_process_that_does_not_come_is_one_line(tmp_path):
+    freeze_lines(tmp_path)
+    (port,) = free_ports(1)
+    both = [start(tmp_path, f"{i}/3", port, "--patience", "8") for i in (0, 2)]
+    said = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [2, 2], said
+    assert "was not reached by process 1 of 3 within 8 s; are they up?" in said[0], said
+    assert "did not answer in 8 s" in said[1] and all(len(one.strip().splitlines()) == 1 for one in said), said
+
+
 def test_a_coordinator_that_is_not_there_is_one_line(tmp_path):
     freeze_lines(tmp_path)
     (port,) = free_ports(1)
@@ -45,3 +55,5 @@ def test_a_coordinator_that_is_not_there_is_one_line(tmp_path):
     assert len(said.strip().splitlines()) == 1, said
     process = start(tmp_path, "2/2", port)
     assert "--process takes i/n" in process.communicate(timeout=120)[1]
+    process = start(tmp_path, "1/2", "port")
+    assert "--coordinator takes host:port, got '127.0.0.1:port'" in process.communicate(timeout=120)[1]

@@ -26,6 +26,7 @@ from interp_jax.experiments.worker import main as worker
 from tests.experiments.frozen_lines import ROOT, chunks, freeze_lines
 from tests.experiments.line import digest_of
 from tests.launch.slurm_cluster import Cluster, free_ports, wait_for
+from tests.launch.test_large import alike, losses
 from tests.launch.test_processes import start
 
 CONFIG = str(ROOT / "tests/launch/slow_line_config.py")
@@ -221,6 +222,23 @@ def test_two_nodes_share_one_job(cluster, slurm, tmp_path):
     (manifest,) = chunks(tmp_path / "two").values()
     assert manifest["device"]["count"] == 2 and manifest["processes"] == 2
     assert digest_of(tmp_path / "two") == digest_of(tmp_path / "one")
+
+
+def test_two_nodes_train_one_transformer_with_sums_over_both(cluster, slurm, tmp_path):
+    """Examples over one axis and parameters over the other, a node having one column of both."""
+    for name in ("two", "one"):
+        freeze_lines(tmp_path / name, ["seeds"], config=str(ROOT / "tests/experiments/small_transformer_config.py"))
+    (port,) = free_ports(1)
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
+    said = slurm(
+        "submit", tmp_path / "two", "--nodes", 2, JAX_COORDINATOR_ADDRESS=f"127.0.0.1:{port}", XLA_FLAGS=flags
+    )
+    worker([str(tmp_path / "one")])
+    cluster.wait_for_jobs(number(said), 300)
+    assert states(tmp_path / "two") == ["finished"], log(tmp_path / "two", number(said), 0)
+    (manifest,) = chunks(tmp_path / "two").values()
+    assert manifest["device"]["count"] == 4 and manifest["processes"] == 2
+    alike(tmp_path / "two", losses(tmp_path / "one"))
 
 
 def test_what_it_refuses(cluster, slurm, tmp_path):

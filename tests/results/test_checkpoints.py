@@ -145,6 +145,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(store, caplog,
     DAMAGE[damage](path)
     with pytest.raises(BadCheckpoint, match=path.name):
         store.load(2, state()) if path.exists() or which == "data" else store._read(2)
+    first_look = store.newest() if which == "data" else store.restore(state()).step
+    assert first_look == 1 and store.newest() == 1
     restored = store.restore(state())
     assert restored.step == 1
     assert_same_bits(restored.tree, state(1))
