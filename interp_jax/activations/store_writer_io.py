@@ -71,6 +71,7 @@ def write_store(
     if n < 1 or per_shard < 1:
         raise InputError(f"{n} stretches, {per_shard} in a shard: both must be at least 1")
     directory = ensure_writable(expanded(directory))
+    writer.meet("a store's directory is there")  # what is half written there is removed next
     if writer.index == 0:
         begun(directory, about, n)
     writer.meet("a store is begun")

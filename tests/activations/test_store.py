@@ -139,14 +139,17 @@ def test_a_killed_writer_goes_on_and_ends_with_the_same_bytes(tmp_path, written,
 
 def together(directory, n, ends=None):
     """What each of n writers at once was asked for; one ends where it is asked for a stretch, `ends` = (writer, stretch)."""
-    barrier, asked = threading.Barrier(n), [[] for _ in range(n)]
+    barrier, under_way, asked = threading.Barrier(n), threading.Event(), [[] for _ in range(n)]
 
     def run(i):
         def watched(b):
             if (i, b) == ends:
+                assert under_way.wait(30)
                 barrier.abort()
                 raise RuntimeError
             asked[i].append(b)
+            if b == 4:
+                under_way.set()
             return stretch(b)
 
         with contextlib.suppress(RuntimeError):  # that of a barrier, too

@@ -55,6 +55,19 @@ def test_memory_is_linear_and_what_the_compiler_says(tmp_path):
     assert memory.work > 256 * 64 * 4  # the examples of a step
 
 
+def test_a_run_over_all_devices_takes_its_part_of_each():
+    from interp_jax.experiments.config import compose
+    from interp_jax.experiments.sweep import member
+
+    wide = {"model.d_model": 64, "model.d_mlp": 256}
+    one, four = (
+        estimates.measure_memory([member(compose("tests.experiments.small_transformer", model_shards=n, **wide))])
+        for n in (1, 4)
+    )
+    assert one.devices == four.devices == 1, "members are not spread"
+    assert 0.25 < four.state / one.state < 0.4, "norms and positions are everywhere"
+
+
 def test_fits_is_the_largest_that_fits():
     for at_once in (0, 8, 1000):
         memory = Memory(fixed=1e6, state=1e4, work=5e4, limit=1e8, devices=2)
