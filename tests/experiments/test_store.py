@@ -190,6 +190,19 @@ def test_dictionaries_over_four_devices_go_on_bit_for_bit_and_are_those_of_one_d
         assert refused.returncode == 2 and message in refused.stderr, refused.stderr
 
 
+@pytest.mark.slow
+def test_a_dictionary_over_four_devices_goes_on_on_one(tmp_path):
+    whole, moved = tmp_path / "whole", tmp_path / "moved"
+    assert run(whole, *SHARDED, devices=4).returncode == 0
+    stopped = run(moved, *SHARDED, stopped=(signal.SIGINT, 16), devices=4)
+    assert stopped.returncode == 130 and 16 <= max(checkpoints(moved).steps()) < 40, stopped.stderr
+    done = run(moved, *SHARDED, devices=1)
+    assert done.returncode == 0, done.stderr
+    four, one = (json.loads((path / "dictionaries.json").read_text()) for path in (whole, moved))
+    for stayed, went in zip(four, one, strict=True):
+        assert went["explained"] == pytest.approx(stayed["explained"], abs=1e-3), went
+
+
 @pytest.fixture
 def sharded():
     """A group whose members lie over the four devices of the tests."""
