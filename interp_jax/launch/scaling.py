@@ -1,6 +1,6 @@
 """The command behind `./launch/scaling`: what populations are worth on this machine, and what the engine costs.
 
-    ./launch/scaling population    member-steps a second by the size of a population, up to what fits or brings more
+    ./launch/scaling population    member-steps a second by the size of a population, up to what fits or brings more; what fits
     ./launch/scaling processes     the same runs by a process each, as many at once as cores, and by one worker
     ./launch/scaling devices       one to eight virtual CPU devices, the same members on each; collectives of the program
     ./launch/scaling chunks        the engine's seconds for a chunk, beside its steps and what compiles
@@ -39,8 +39,10 @@ class Asked(NamedTuple):
 
 def population(asked: Asked) -> list[dict[str, Any]]:
     """See the module."""
-    rates = throughput.sizes(throughput.subject(asked.subject), 16 if asked.quick else asked.most)
-    return [of_rate(one) for one in rates]
+    one = throughput.subject(asked.subject)
+    fit = throughput.fitting(one)
+    rates = throughput.sizes(one, min(fit, 16 if asked.quick else asked.most))
+    return [of_rate(rate) | {"fit": fit} for rate in rates]
 
 
 def of_rate(one: Rate) -> dict[str, Any]:

@@ -118,12 +118,15 @@ def seconds_of_step(programs: Programs, hypers: Any, most_steps: int) -> float:
     return best / steps
 
 
+def fitting(one: Member) -> int:
+    """Members that train at once on all devices, by the compiler's account of their memory."""
+    return measure_memory([one]).fits(most_at_once(build_engine(one.config)[0]))
+
+
 def sizes(one: Member, most: int) -> Iterator[Rate]:
-    """Populations of 1, 2, 4, … members, up to `most`, what fits, or where twice as many are no faster twice running."""
-    memory = measure_memory([one])
-    limit = min(most, memory.fits(most_at_once(build_engine(one.config)[0])))
+    """Populations of 1, 2, 4, … members, up to `most`, or where twice as many are no faster twice running."""
     n, before, flat = 1, 0.0, 0
-    while n <= limit and flat < 2:
+    while n <= most and flat < 2:
         try:
             found = rate(one, n)
         except InputError as error:
