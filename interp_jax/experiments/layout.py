@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from interp_jax.errors import InputError
 from interp_jax.experiments.experiment import Experiment
 from interp_jax.experiments.processes import devices_for, fetch, put, several
 from interp_jax.train.population import pad_members, place, population, run_mesh
@@ -69,10 +70,20 @@ def spread_out(hypers: Any) -> Layout:
 
 
 def across(experiment: Experiment, hypers: Any) -> Layout:
-    """Each member over all devices of a mesh, as the experiment lays it."""
+    """Each member over all devices of a mesh, as the experiment lays it.
+
+    Raises:
+      InputError: several processes share it, and one of them has no device of the mesh.
+    """
     init = lambda hypers: experiment.run.init(hypers.seed, hypers)
     of_one = experiment.lay(jax.eval_shape(init, jax.tree.map(lambda leaf: leaf[0], hypers)))
     mesh = jax.tree.leaves(of_one)[0].mesh
+    if idle := sorted(set(range(jax.process_count())) - {device.process_index for device in mesh.devices.flat}):
+        shape = " × ".join(f"{n} {axis}" for axis, n in mesh.shape.items())
+        raise InputError(
+            f"{jax.process_count()} processes share this run, which divides over {mesh.size} devices ({shape}): none is left"
+            f" for process {idle[0]}; take fewer, or a batch_size that their devices divide"
+        )
     everywhere = NamedSharding(mesh, PartitionSpec())
     states = jax.tree.map(lambda own: NamedSharding(mesh, PartitionSpec(None, *own.spec)), of_one)
     members = (states, everywhere)

@@ -26,14 +26,15 @@ def start(directory, devices, stop_at="", words=()):
     return subprocess.Popen(command, env=here, stderr=subprocess.PIPE, text=True)
 
 
-def run(directory, devices, stop_at="", processes=1):
+def run(directory, devices, stop_at="", processes=1, status=0):
     """Work on a sweep with so many devices of so many processes; ends where it is asked to stop, or when all is done."""
     (port,) = free_ports(1)
     words = [("--coordinator", f"127.0.0.1:{port}", "--process", f"{i}/{processes}") for i in range(processes)]
     several = processes > 1
     started = [start(directory, devices, stop_at, words[i] if several else ()) for i in range(processes)]
     ends = [(process.communicate(timeout=400)[1], process.returncode) for process in started]
-    assert {code for _, code in ends} == {130 if stop_at else 0}, ends
+    assert {code for _, code in ends} == {130 if stop_at else status}, ends
+    return [said for said, _ in ends]
 
 
 def losses(directory):
@@ -79,6 +80,15 @@ def test_it_goes_on_in_one_process_after_two_and_in_two_after_one(tmp_path, whol
     alike(tmp_path, whole)
     (manifest,) = chunks(tmp_path).values()
     assert (manifest["processes"], manifest["device"]["count"]) == (2, 2)
+
+
+def test_a_process_without_a_part_is_refused(tmp_path):
+    freeze(tmp_path, batch_size=7, model_shards=1)
+    for said in run(tmp_path, 1, processes=2, status=2):
+        assert (
+            "2 processes share this run, which divides over 1 devices (1 data × 1 model): none is left for process 1"
+            in said
+        )
 
 
 WRITE = """
