@@ -1,8 +1,10 @@
 """A real Slurm on this machine, for tests: two virtual nodes on loopback, without munge, systemd, cgroups or accounting."""
 
+import contextlib
 import os
 import resource
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -113,6 +115,20 @@ class Cluster:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
+        for pid, (program, environ) in processes().items():  # of jobs that were under way
+            if "slurmstepd" in program and f"SLURM_CONF={self.state}/slurm.conf" in environ:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def processes():
+    """{pid: (program, environment)} of all that can be read."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            environ = (process / "environ").read_bytes().decode(errors="replace").split("\0")
+            found[int(process.name)] = (os.readlink(process / "exe"), environ)
+    return found
 
 
 def free_ports(n: int) -> list[int]:

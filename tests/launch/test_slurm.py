@@ -25,7 +25,7 @@ from interp_jax.experiments.table import write_tables
 from interp_jax.experiments.worker import main as worker
 from tests.experiments.frozen_lines import ROOT, chunks, freeze_lines
 from tests.experiments.line import digest_of
-from tests.launch.slurm_cluster import Cluster, free_ports, wait_for
+from tests.launch.slurm_cluster import Cluster, free_ports, processes, wait_for
 from tests.launch.test_large import alike, losses
 from tests.launch.test_processes import start
 
@@ -150,16 +150,6 @@ def kill_node(cluster, name):
     for pid in [*keepers, *ours]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-
-
-def processes():
-    """{pid: (program, environment)} of all that can be read."""
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            environ = (process / "environ").read_bytes().decode(errors="replace").split("\0")
-            found[int(process.name)] = (os.readlink(process / "exe"), environ)
-    return found
 
 
 def test_the_collector_runs_after_failures_and_lists_them(cluster, slurm, tmp_path):
