@@ -40,7 +40,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
 def sweep_tiny() -> Iterator[dict[str, Any]]:
     """Two families, few students, fewer steps."""
-    counts = {"learned": 3, "cheated": 3, "mixed": 3, "nuisance": 2, "natural": 2}
+    counts = {"learned": 2, "cheated": 2, "mixed": 2, "nuisance": 1, "natural": 1}
     yield from students(["parity", "leak"], counts, shares=0.4)
 
 
