@@ -39,7 +39,8 @@ def write_tables(sweep: FrozenSweep) -> tuple[Path, Path]:
     found = {h: finished[h] for h in sweep.configs if h in finished}
     if not found:
         raise InputError(f"no run of {sweep.path} is finished yet")
-    logs = {place.directory.path: MetricLog(place.directory.metrics).read() for place in found.values()}
+    directories = {place.directory.path: place.directory for place in found.values()}
+    logs = {path: MetricLog(directory.metrics).read() for path, directory in directories.items()}
     lines = pa.concat_tables([pa.table(c) for c in metric_columns(found, logs)], promote_options="default")
     runs = run_table(swept({h: sweep.configs[h] for h in found}), found, logs)
     for name, table in ((RUNS, runs), (METRICS, lines)):
