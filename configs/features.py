@@ -5,6 +5,7 @@ r"""Every feature of a dictionary, to be searched: where it fires, what it makes
 ./launch/local --config configs/features.py --config.dictionary.path=runs/dictionaries \
     --config.dictionary.member="batch_topk k=16"
     … --config.neuronpedia=true        writes the files that Neuronpedia reads, too
+    … --config.dictionary.piece=1      of a crosscoder, in the second place or model that it reads
 
 Expect: features for brackets, indentation, `self.`, quotes, parts of words; clamped, most change what comes next by more than a
 random direction of their length does.

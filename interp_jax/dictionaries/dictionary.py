@@ -71,6 +71,11 @@ def decode(params: Params, f: Float[Array, "B F"], cfg: Dictionary) -> Float[Arr
     return MODULES[cfg.kind].decode(params, f, cfg)
 
 
+def rows(params: Params, cfg: Dictionary) -> Float[Array, "F O"]:
+    """What each feature says, of all pieces side by side."""
+    return cross_layer.rows(params, cfg) if cfg.kind == "cross_layer" else params["W_dec"]
+
+
 def reconstruct(
     params: Params, x: Float[Array, "B D"], cfg: Dictionary
 ) -> tuple[Float[Array, "B O"], Float[Array, "B F"]]:

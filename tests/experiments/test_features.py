@@ -122,7 +122,7 @@ def own(trained):
 
 def scales(trained):
     """By what activations are divided."""
-    return {name: 1 / by.forward[0] for name, by in features.experiment(ask(trained)).shared.normal.items()}
+    return {name: 1 / by.forward[0] for name, by in features.experiment(ask(trained)).shared.subject.normal.items()}
 
 
 def stream(windows, layer=0):

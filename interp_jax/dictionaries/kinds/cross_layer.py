@@ -65,6 +65,13 @@ def decode(params: Params, f: Float[Array, "B F"], cfg: Dictionary) -> Float[Arr
     return said.reshape(len(f), -1)
 
 
+def rows(params: Params, cfg: Dictionary) -> Float[Array, "F O"]:
+    """What each feature writes to all layers, 0 to those before its own."""
+    L, F, _, _ = sizes(cfg)
+    each = [jnp.pad(params[decoder(layer)], ((0, 0), (layer, 0), (0, 0))) for layer in range(L)]
+    return jnp.concatenate(each).reshape(L * F, -1)
+
+
 def lengths(params: Params, cfg: Dictionary) -> Float[Array, " F"]:
     """Of all that each feature writes."""
     L, F, _, _ = sizes(cfg)

@@ -12,17 +12,21 @@ class Source:
     Attributes:
       path: the directory of a finished `configs/dictionaries.py`.
       member: of several, which: the beginning of its hash, or words of its title, such as "batch_topk k=16".
+      piece: of a crosscoder or a cross-layer transcoder, in which piece features are looked at (`place.py`), counted from 0.
       model: where the model's run lies now; "" is where it lay when the dictionary was trained.
+      other: where that of a crosscoder's other model lies now.
     """
 
     path: str = ""
     member: str = ""
+    piece: int = 0
     model: str = ""
+    other: str = ""
 
     def check(self) -> None:
         """Raise `InputError` for what no path or name can be."""
-        for name, value in vars(self).items():
-            check_text(f"dictionary.{name}", value)
+        for name in ("path", "member", "model", "other"):
+            check_text(f"dictionary.{name}", getattr(self, name))
 
 
 @part

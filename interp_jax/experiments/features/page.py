@@ -14,10 +14,9 @@ from interp_jax.experiments.features import source
 from interp_jax.experiments.features.concepts import names as concept_names
 from interp_jax.experiments.features.config import Config
 from interp_jax.experiments.features.source import Found, Text
-from interp_jax.results import plots
+from interp_jax.experiments.features.summary import Seen, overview, place_told
 from interp_jax.results.feature_page import Concepts, Features, Named, Snippets, explorer
-from interp_jax.results.report import Block, Figure, Page, Section, TableBlock
-from interp_jax.results.tables import Table
+from interp_jax.results.report import Block, Page, Section
 from third_party import neuronpedia
 
 SUMMARY = """Every feature of a dictionary on held-out text: where it fires, which tokens it makes likely by itself, which
@@ -31,8 +30,6 @@ of the decoder adds to the logits directly, for one unit of activation; what ris
 model with the feature clamped, as means over tokens. The probe score says how well the feature alone tells the concept beside
 it, a label that Python's own tokenizer gives the token: the chance that a token with the concept has the larger activation
 (AUROC, .5 for a feature that knows nothing); "moved labels" is the best such score of labels moved along the text."""
-MOST_POINTS = 4_000  # features in a figure
-Seen = Mapping[str, np.ndarray]
 
 
 def report(groups: list[GroupResult]) -> Page:
@@ -51,7 +48,7 @@ def report(groups: list[GroupResult]) -> Page:
                 name, shown, "Hover over a token for its activation, over a bar for its number."
             )
             blocks += [
-                Section(found.name, place_of(found)),
+                Section(found.name, place_told(found, config.dictionary.piece)),
                 *overview(config, seen, shown, text),
                 Section("Features", ABOUT),
                 insert,
@@ -60,13 +57,6 @@ def report(groups: list[GroupResult]) -> Page:
             if config.neuronpedia:
                 data |= neuronpedia_files(config, seen, shown, found, text)
     return Page("Features of a dictionary", SUMMARY, blocks, data, files)
-
-
-def place_of(found: Found) -> str:
-    """Where it reads and writes, in words."""
-    ((read, written, layer),) = found.trained.read
-    sites = f"`{read}`" if read == written else f"`{read}`, and says `{written}`"
-    return f"It reads {sites}, layer {layer}, of `{found.trained.model.path}`; its hash is `{found.member.hash}`."
 
 
 def features_of(config: Config, seen: Seen, found: Found, text: Text) -> Features:
@@ -90,6 +80,9 @@ def features_of(config: Config, seen: Seen, found: Found, text: Text) -> Feature
         "largest rise": clamped["rise"][used, 0],
         "random rise": clamped["control_rise"][used],
     }
+    if "lengths" in seen:
+        share = seen["lengths"][used] / np.maximum(seen["lengths"][used].sum(1, keepdims=True), 1e-12)
+        columns = {"density": density, "share of the piece": share[:, config.dictionary.piece]} | columns
     found = concepts_of(config, seen, used)
     if found is not None:
         columns = {"density": density, "probe score": found.best.values[:, 0]} | columns
@@ -172,68 +165,12 @@ def ratio(a: Float[np.ndarray, " F"], b: Float[np.ndarray, " F"]) -> Float[np.nd
     return np.divide(a, b, out=np.full(len(a), np.nan, np.float32), where=b > 0)
 
 
-def overview(config: Config, seen: Seen, shown: Features, text: Text) -> list[Block]:
-    """What the dictionary is like as a whole."""
-    density, kl, control = (shown.columns[name] for name in ("density", "clamped KL", "random KL"))
-    clamped = np.isfinite(kl)
-    above = float((kl > control)[clamped].mean()) if clamped.any() else float("nan")
-    c = config.clamp
-    facts = [
-        ("features", f"{len(density):,}"),
-        ("held-out text", f"{text.title}: {int(seen['n']):,} tokens that count"),
-        ("active features of a token, L0", f"{density.sum():.3g}"),
-        *((word, f"{int(which.sum()):,} ({which.mean():.1%})") for word, which in shown.flags.items()),
-        ("clamped", f"{int(clamped.sum()):,} features, to {c.multiple:g} × their largest activation"),
-        ("clamped on", f"{c.windows} windows of {c.length} tokens"),
-        ("clamped, with more effect than a random direction", f"{above:.1%}"),
-    ]  # fmt: skip
-    facts.append(("probed for", probed_for(config, seen, shown)))
-    blocks: list[Block] = [TableBlock(Table(("", ""), facts, "The dictionary as a whole."))]
-    alive = density > 0
-    if alive.any():
-        edges = np.geomspace(density[alive].min() * 0.999, density.max() * 1.001, 31)
-        heights = np.histogram(density[alive], edges)[0]
-        line = plots.Line("features", np.sqrt(edges[:-1] * edges[1:]), heights)
-        axes = plots.Axes("density: share of tokens in which it fires", "features", x_scale="log")
-        blocks.append(Figure(plots.lines([line], axes), "How often features fire, dead ones left out."))
-    there = np.flatnonzero(clamped & (kl > 0) & (control > 0) & alive)
-    if len(there):
-        every = -(-len(there) // MOST_POINTS)
-        there = there[::every]
-        names = [f"feature {i}" for i in there]
-        clouds = [
-            plots.Points("clamped", density[there], kl[there], names),
-            plots.Points("random directions", density[there], control[there], names),
-        ]
-        axes = plots.Axes("density", "KL, nats", x_scale="log", y_scale="log")
-        which = "Every feature" if every == 1 else f"One feature of every {every}"
-        caption = f"{which}, twice: clamped, and the mean over random directions of its length."
-        blocks.append(Figure(plots.scatter(clouds, axes), caption))
-    return blocks
-
-
-def probed_for(config: Config, seen: Seen, shown: Features) -> str:
-    """For which concepts features were probed, and how much better they tell true labels than moved ones."""
-    if shown.concepts is None:
-        return "nothing: the held-out text has no document of Python, which alone has labels"
-    n = int((np.minimum(seen["concepts.n"], seen["concepts.without"]) >= config.concepts.least).sum())
-    score, moved = shown.columns["probe score"], shown.columns["moved labels"]
-    alive = np.isfinite(score)
-    if not n or not alive.any():
-        return f"nothing: no concept has {config.concepts.least} tokens on either side"
-    bar = float(np.quantile(moved[alive], 0.95))
-    above = float((score[alive] > bar).mean())
-    return (
-        f"{n} of {len(seen['concepts.n'])} concepts of source code: {above:.1%} of the features that fire tell one of them"
-        f" better than {bar:.3f}, which 5% reach where labels are moved along the text"
-    )
-
-
 def neuronpedia_files(config: Config, seen: Seen, shown: Features, found: Found, text: Text) -> dict[str, Any]:
     """The files that Neuronpedia reads."""
+    piece = config.dictionary.piece
     batches = neuronpedia.batches(
         shown,
-        neuronpedia.Source(found.trained.model.path, found.trained.read[0][2], found.name, text.title),
+        neuronpedia.Source(found.model_of(piece), found.place_of(piece)[2], found.name, text.title),
         logits_histogram(seen, len(shown.histogram)),
         (config.text.windows, seen["strongest.tokens"].shape[-1]),
     )

@@ -11,6 +11,7 @@ strongest examples, Q quantiles, S tokens around each, N neighbours and T tokens
     quantile.there, quantile.bounds          [F Q], [F Q+1]
     neighbours.feature, .cosine, .together   [F N]; see `measures/geometry.py`, `neighbours.py`
     logits.*                                 see `measures/token_logits.py`; only of what is added to the stream
+    lengths [F I]                            of crosscoders: of each feature's row in each piece, in normalised units
     clamped.feature [C]                      which were clamped
     clamped.*                                see `measures/clamped.py`
     concepts.auroc, .control [C F]           of each concept, see `concepts.py`; only of text that has labels
@@ -23,20 +24,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from interp_jax import randomness, taps
-from interp_jax.activations.harvest import Harvest, counting, rows_of
-from interp_jax.activations.harvest import Place as Harvested
-from interp_jax.activations.normaliser import Normaliser, normalised, times
+from interp_jax import randomness
 from interp_jax.data.probing.variables import NONE
 from interp_jax.data.text import spread_windows
-from interp_jax.dictionaries import dictionary
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.judged import in_use
 from interp_jax.dictionaries.measures import activity, clamped, examples, geometry, neighbours
 from interp_jax.dictionaries.measures.token_logits import is_added, token_logits
-from interp_jax.dictionaries.parameters import Params as Features
 from interp_jax.errors import InputError
 from interp_jax.experiments.dictionaries import runs as trained_runs
 from interp_jax.experiments.dictionaries.stream import here
@@ -44,47 +40,26 @@ from interp_jax.experiments.experiment import Experiment, untrained
 from interp_jax.experiments.features import source
 from interp_jax.experiments.features.concepts import Probed, labels_of, nothing_probed, probed, scores, with_moved
 from interp_jax.experiments.features.config import Config
+from interp_jax.experiments.features.place import Place, Subject, place_of, read
 from interp_jax.experiments.subjects.text import behind, settled
-from interp_jax.models.transformer import Params, TransformerConfig
+from interp_jax.models.transformer import TransformerConfig
 from interp_jax.train.run import RunState
-
-SCALE = "ln_final.scale"
 
 
 class Shared(NamedTuple):
     """What is read.
 
     Attributes:
-      params: the model's.
-      features: the dictionary's.
+      subject: the dictionary and its models.
       windows: held-out text, in blocks.
       clamped: windows in which features are clamped.
       labels: of the windows, by variable, of which there may be none.
-      normal: by name ("read", "write"), how activations are normalised.
     """
 
-    params: Params
-    features: Features
+    subject: Subject
     windows: Int[Array, "N W P"]
     clamped: Int[Array, "B P"]
     labels: Int[Array, "V N W P"]
-    normal: dict[str, Normaliser]
-
-    @property
-    def rows(self) -> Float[Array, "F O"]:
-        """What each feature writes, as it is."""
-        return times(self.features["W_dec"], self.normal["write"].back)
-
-
-class Place(NamedTuple):
-    """A dictionary's place in its model: static."""
-
-    cfg: TransformerConfig
-    own: Dictionary
-    sites: tuple[str, str]
-    layer: int
-    harvest: Harvest
-    first: Harvested  # the first of all places that were harvested: by its rows' lengths tokens counted
 
 
 class Passed(NamedTuple):
@@ -107,26 +82,19 @@ def experiment(config: Config) -> Experiment:
     """
     found = source.find(config.dictionary)
     trained = replace(found.trained, harvest=settled(found.trained.harvest, found.trained.model))
-    own = trained.dictionary
-    if own.pieces > 1:
-        raise InputError(
-            f"dictionary.path = {config.dictionary.path!r}: a crosscoder, whose features are not of one place"
-        )
-    (cfg, *_), subject = trained_runs.subject(trained)
-    check(config, own, cfg)
-    ((read, written, layer),) = trained.read
-    first = trained_runs.places(trained, cfg)["read 0"]
-    place = Place(cfg, own, (read, written), layer % cfg.n_layers, trained.harvest, first)
+    cfgs, subject = trained_runs.subject(trained)
+    check(config, trained.dictionary, cfgs[0])
+    place = place_of(trained, cfgs, config.dictionary.piece)
     text = source.text_of(trained)
     tokens, before = text.tokens, len(text.prefix)
-    at = windows_of(config, len(tokens), cfg.n_context - before)
+    at = windows_of(config, len(tokens), cfgs[0].n_context - before)
     windows = behind(text.prefix, tokens[at])
     labels = behind((NONE,) * before, labels_of(text.documents, text.ends, len(tokens), at))
-    length = min(config.clamp.length, cfg.n_context) - before
+    length = min(config.clamp.length, cfgs[0].n_context) - before
     of_clamp = behind(text.prefix, spread_windows(tokens, config.clamp.windows, length))
     arrays = (jnp.asarray(x, jnp.int32) for x in (windows, of_clamp, labels))
     normal = {name: here(by, trained.place) for name, by in subject.normal.items()}
-    shared = Shared(subject.models[0], source.load(found), *arrays, normal)
+    shared = Shared(Subject(subject.models, source.load(found), normal), *arrays)
     look = lambda state, hypers, shared: observe(state, hypers, shared, place)
     return Experiment(untrained(), look, (config.steps,), shared)
 
@@ -157,8 +125,8 @@ def windows_of(config: Config, n: int, length: int) -> Int[np.ndarray, "N W P"]:
 
 def observe(state: RunState, config: Config, shared: Shared, place: Place) -> dict[str, Array]:
     """All that is to be said of the features."""
-    shown, rows = config.shown, shared.rows
-    near = geometry.nearest(rows, shown.neighbours, used=in_use(place.own))
+    shown, here, subject = config.shown, place.here, shared.subject
+    near = geometry.nearest(subject.rows(place), shown.neighbours, used=in_use(place.own))
     passed = passing(state.seed, config, shared, place, near.feature)
     at, there, bounds = examples.at_quantiles(passed.drawn, shown.quantiles)
     found = {"n": passed.n, "fired": passed.activity.fired, "histogram": passed.activity.histogram}
@@ -169,29 +137,13 @@ def observe(state: RunState, config: Config, shared: Shared, place: Place) -> di
     found |= {f"neighbours.{name}": value for name, value in near._asdict().items()}
     found["neighbours.together"] = passed.together
     found |= scores(passed.probed, len(shared.labels))
-    if is_added(place.sites[1], place.cfg):
-        said = token_logits(shared.params, place.cfg, passed.inverse_scale / passed.n, rows, shown.tokens, shown.bins)
+    if place.own.pieces > 1:
+        found["lengths"] = subject.lengths(place)
+    if is_added(here.write, cfg := place.cfgs[here.model]):
+        scale, rows = passed.inverse_scale / passed.n, subject.rows_here(place)
+        said = token_logits(subject.models[here.model], cfg, scale, rows, shown.tokens, shown.bins)
         found |= {f"logits.{name}": value for name, value in said._asdict().items()}
     return found | clamping(state.seed, config, shared, place, passed)
-
-
-def encoded(
-    tokens: Int[Array, "W P"], shared: Shared, place: Place
-) -> tuple[Float[Array, "W P F"], Bool[Array, "W P"], Float[Array, "W P"], Array]:
-    """Features, 0 where tokens do not count; which count; 1 / ln_final.scale; and what stands where the dictionary writes."""
-    read, write = place.sites
-    normed = place.cfg.norm != "none" and place.cfg.head == "linear"
-    sites = {read: (place.layer,), write: (place.layer,)} | ({SCALE: ...} if normed else {})
-    model = trained_runs.model_of(place.cfg, shared.params)
-    _, acts = taps.record(model, sites)(tokens)
-    x = acts[read][0].reshape(tokens.size, -1)
-    f = dictionary.encode(shared.features, normalised(x, shared.normal["read"]), place.own).reshape(*tokens.shape, -1)
-    first = x
-    if place.harvest.largest and place.first != (read, place.layer):
-        first = rows_of(model, tokens, [place.first])[0].reshape(tokens.size, -1)
-    counts = counting(place.harvest, tokens, first).reshape(tokens.shape)  # as they did in training
-    inverse = 1 / acts[SCALE].reshape(tokens.shape) if normed else jnp.ones(tokens.shape)
-    return jnp.where(counts[..., None], f, 0.0), counts, inverse, acts[write][0]
 
 
 def passing(seed: Array, config: Config, shared: Shared, place: Place, near: Int[Array, "F N"]) -> Passed:
@@ -203,7 +155,7 @@ def passing(seed: Array, config: Config, shared: Shared, place: Place, near: Int
 
     def step(kept: Passed, block: Any) -> tuple[Passed, None]:
         b, tokens, labels = block
-        f, counts, inverse, _ = encoded(tokens, shared, place)
+        f, counts, inverse, _ = read(tokens, shared.subject, place)
         flat, first = f.reshape(-1, n_features), b * at_once
         return Passed(
             kept.n + counts.sum(),
@@ -239,14 +191,14 @@ def tokens_around(of: examples.Examples, windows: Int[Array, "N W P"], before: i
 
 def clamping(seed: Array, config: Config, shared: Shared, place: Place, passed: Passed) -> dict[str, Array]:
     """What those that fire most do when they are clamped."""
-    f, counts, _, written = encoded(shared.clamped, shared, place)
+    subject, here = shared.subject, place.here
+    f, counts, _, written = read(shared.clamped, subject, place)
     chosen = jnp.argsort(-passed.activity.fired)[: min(config.clamp.most, place.own.n_features)]
     level = config.clamp.multiple * passed.strongest.value[chosen, 0]
-    rows = shared.rows[chosen]
-    site = clamped.Site(place.sites[1], place.layer, written.shape[2:])
-    model = trained_runs.model_of(place.cfg, shared.params)
-    features = (f.transpose(2, 0, 1)[chosen], rows, level)
+    site = clamped.Site(here.write, here.layer, written.shape[2:])
+    features = (f.transpose(2, 0, 1)[chosen], subject.rows_here(place)[chosen], level)
     draw = lambda c: jax.random.split(randomness.key(seed, "features.control", c), place.own.n_features)[chosen]
     keys = jnp.stack([draw(c) for c in range(config.clamp.controls)], 1)
-    found = clamped.clamped(model, shared.clamped, counts, site, features, keys, config.shown.tokens)
+    model, n = subject.model(place), config.shown.tokens
+    found = clamped.clamped(model, shared.clamped, counts, site, features, keys, n)
     return {"clamped.feature": chosen} | {f"clamped.{name}": value for name, value in found._asdict().items()}

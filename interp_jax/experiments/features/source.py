@@ -39,6 +39,14 @@ class Found(NamedTuple):
         """For people."""
         return title(self.trained)
 
+    def place_of(self, piece: int) -> tuple[str, str, int]:
+        """What is read and what is said, and the layer of both: of a piece."""
+        return self.trained.read[piece % len(self.trained.read)]
+
+    def model_of(self, piece: int) -> str:
+        """Where the model lies that a piece is of: all places of a first one come before those of the second."""
+        return (self.trained.model, self.trained.other)[piece // len(self.trained.read)].path
+
 
 class Text(NamedTuple):
     """Held-out tokens, what each token of the vocabulary is, and what was read.
@@ -88,8 +96,19 @@ def find(source: Source) -> Found:
     place = finished[one.hash]
     if (at := place.manifest["diverged_at"][place.index]) >= 0:
         raise InputError(f"{path}: {title(one.part)} became non-finite at step {at}: its features mean nothing")
-    model = replace(one.part.model, path=source.model) if source.model else one.part.model
-    return Found(one, place, replace(one.part, model=model))
+    return Found(one, place, moved(one.part, source))
+
+
+def moved(trained: Trained, source: Source) -> Trained:
+    """With its models where they lie now.
+
+    Raises:
+      InputError: another model of a dictionary that reads one.
+    """
+    if source.other and not trained.other.path:
+        raise InputError(f"dictionary.other = {source.other!r}: the dictionary reads one model")
+    now = {name: path for name in ("model", "other") if (path := getattr(source, name))}
+    return replace(trained, **{name: replace(getattr(trained, name), path=path) for name, path in now.items()})
 
 
 def title(trained: Trained) -> str:
