@@ -19,18 +19,19 @@ import ast
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from interp_jax import randomness
 from interp_jax.diagnosis.declared import Declared
 from interp_jax.diagnosis.family import Tokens, source_of
+from interp_jax.diagnosis.tellings import Looked, hide_variables, in_turn, side_by_side
 from interp_jax.diagnosis.view import TIERS, View, guarded
 from interp_jax.errors import InputError
 from interp_jax.models.transformer import Params, TransformerConfig
@@ -146,47 +147,50 @@ def examine(
     function = getattr(diagnoser, what)
     stream = f"diagnosis/{diagnoser.name}/{what}"
     fitted = () if diagnoser.fit is None else (fit(diagnoser, references, seed),)
-    both = jax.tree.map(jnp.asarray, examinees.declared)
     wanted = () if what == "score" else (examinees.x.shape[1],)
+    both = [jax.tree.map(jnp.asarray, each) for each in examinees.declared]
 
-    def one(params: Params, own: Any, *fitted: Any) -> Any:
-        key, said = randomness.key(seed, stream, own), []
-        for declared in both:
+    def one(params: Params, own: Any, *fitted: Any, of: Callable[..., Array]) -> Any:
+        view, key = view_of(diagnoser, examinees, params), randomness.key(seed, stream, own)
+
+        def said(declared: Declared) -> Array:
             with guarded():
-                told = function(view_of(diagnoser, examinees, params), declared, key, *fitted)
-                said.append(jnp.asarray(told, jnp.float32))
-        if any(one.shape != wanted for one in said):
-            raise InputError(
-                f"diagnoser {diagnoser.name!r}: {what} must have shape {list(wanted)}, not {list(said[0].shape)}"
-            )
-        return jnp.stack(said)
+                told = jnp.asarray(function(view, declared, key, *fitted), jnp.float32)
+            if told.shape != wanted:
+                raise InputError(
+                    f"diagnoser {diagnoser.name!r}: {what} must have shape {list(wanted)}, not {list(told.shape)}"
+                )
+            return told
+
+        return of(said, both)
 
     if diagnoser.on_host:
-        found = np.stack([one(examinees.member(r), int(examinees.seeds[r]), *fitted) for r in range(len(examinees))])
+        each = [one(examinees.member(r), int(examinees.seeds[r]), *fitted, of=in_turn) for r in range(len(examinees))]
+        found = np.stack(each)
     else:
-        every = jax.jit(lambda params, seeds, fitted: jax.lax.map(lambda each: one(*each, *fitted), (params, seeds)))
-        found = np.asarray(every(examinees.params, jnp.asarray(examinees.seeds, jnp.int32), fitted))
+        found = np.asarray(of_all(one, examinees, fitted))
     check_numbers(diagnoser, examinees, found)
     return found
+
+
+def of_all(one: Callable[..., Array], examinees: Examinees, fitted: tuple[Any, ...]) -> Array:
+    """What is said of all models, in one program: smaller where the rules' variables are not asked for."""
+    seeds = jnp.asarray(examinees.seeds, jnp.int32)
+
+    def every(of: Callable[..., Array]) -> Array:
+        each = lambda models, fitted: jax.lax.map(lambda model: one(*model, *fitted, of=of), models)
+        return jax.jit(each)((examinees.params, seeds), fitted)
+
+    try:
+        return every(side_by_side)
+    except Looked:
+        return every(in_turn)
 
 
 def view_of(diagnoser: Diagnoser, examinees: Examinees, params: Params) -> View:
     """What a diagnoser sees of a model."""
     name = f"diagnoser {diagnoser.name!r}"
     return View(params, examinees.cfg, examinees.labels, examinees.x, diagnoser.tier, name)
-
-
-class _Looked(Exception):
-    """A diagnoser has asked for the variables."""
-
-
-class _Unseen(Mapping):
-    """Variables that are not to be looked at."""
-
-    def _looked(self, *rest: Any) -> Any:
-        raise _Looked
-
-    __getitem__ = __iter__ = __len__ = _looked
 
 
 def heeds_variables(diagnoser: Diagnoser, examinees: Examinees) -> bool:
@@ -197,7 +201,7 @@ def heeds_variables(diagnoser: Diagnoser, examinees: Examinees) -> bool:
     if diagnoser.fit is not None or diagnoser.on_host:
         return True
     declared = jax.tree.map(jnp.asarray, examinees.declared[0])
-    object.__setattr__(declared, "variables", _Unseen())
+    hide_variables(declared)
 
     def score(params: Params) -> Any:
         with guarded():
@@ -205,7 +209,7 @@ def heeds_variables(diagnoser: Diagnoser, examinees: Examinees) -> bool:
 
     try:
         jax.eval_shape(score, examinees.member(0))
-    except _Looked:
+    except Looked:
         return True
     return False
 

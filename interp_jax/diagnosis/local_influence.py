@@ -48,5 +48,5 @@ def excess(effect: Float[Array, "N P"], view: View, declared: Declared) -> Float
 
 def by_position(effect: Float[Array, "N P"], declared: Declared) -> Float[Array, " P"]:
     """The mean effect of each position where the rule sees no change, as a share of all effect: where a shortcut sits."""
-    still = jnp.asarray(np.asarray(declared.influence) == 0, effect.dtype)
+    still = jnp.asarray(declared.influence == 0, effect.dtype)
     return (still * effect).mean(0) / jnp.maximum(effect.mean(0).sum(), 1e-12)
