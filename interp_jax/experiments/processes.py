@@ -7,6 +7,7 @@ the first one alone locks the chunk and writes. With one process, as usual, ever
 import contextlib
 import os
 import socket
+import subprocess
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ from interp_jax.errors import InputError
 
 SECONDS = 120  # to find the others
 PAUSE = 0.5  # between two tries
+ADDRESS = "JAX_COORDINATOR_ADDRESS"
+FIRST_PORT, PORTS = 20_480, 4_096  # of which each job has one
 NUMBER, GO = 4, b"g"  # bytes that a process says its number in, and what it is told when all are there
 
 
@@ -43,15 +46,43 @@ def join(coordinator: str = "", process: str = "", seconds: int = SECONDS) -> No
         given |= {"process_id": int(i), "num_processes": int(n)}
     jax.config.update("jax_cpu_enable_async_dispatch", False)  # collectives of two programs must not meet each other
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from the worker
-    address = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS", "")
-    if address and given.get("num_processes", 1) > 1:
-        gather(address, given["process_id"], given["num_processes"], seconds)
+    who = (
+        Who(coordinator or os.environ.get(ADDRESS, ""), given["process_id"], given["num_processes"])
+        if process
+        else slurm()
+    )
+    if who and who.address and who.n > 1:
+        gather(who.address, who.i, who.n, seconds)
     try:
         jax.distributed.initialize(**given, initialization_timeout=seconds)
     except (RuntimeError, ValueError) as error:
         where = coordinator or "where the cluster says"
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"the processes of this job did not find each other: coordinator {where}, {reason}") from None
+
+
+class Who(NamedTuple):
+    """Where the first process is reached, "host:port"; which one this is; and how many there are."""
+
+    address: str
+    i: int
+    n: int
+
+
+def slurm() -> Who | None:
+    """As Slurm says in a step of several tasks; None elsewhere. The port is not the one that JAX will take."""
+    told = [os.environ.get(f"SLURM_{name}", "") for name in ("PROCID", "STEP_NUM_TASKS", "JOB_ID")]
+    if not all(map(str.isdecimal, told)):
+        return None
+    i, n, job = map(int, told)
+    if address := os.environ.get(ADDRESS, ""):
+        return Who(address, i, n)
+    listing = ["scontrol", "show", "hostnames", os.environ.get("SLURM_STEP_NODELIST", "")]
+    try:
+        hosts = subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return Who(f"{hosts[0]}:{FIRST_PORT + job % PORTS}", i, n) if hosts else None
 
 
 def gather(address: str, i: int, n: int, seconds: float) -> None:

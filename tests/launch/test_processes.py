@@ -45,6 +45,31 @@ def test_a_process_that_does_not_come_is_one_line(tmp_path):
     assert "did not answer in 8 s" in said[1] and all(len(one.strip().splitlines()) == 1 for one in said), said
 
 
+def test_of_a_step_of_slurm_a_missing_task_is_one_line_too(tmp_path):
+    """Nothing is given: which task it is, and on which hosts the others are, is what Slurm says."""
+    freeze_lines(tmp_path)
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text('#!/bin/sh\n[ "$*" = "show hostnames n[1-2]" ] && echo 127.0.0.1 && echo n2\n')
+    scontrol.chmod(0o755)
+    told = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_JOB_ID": "4097", "SLURM_STEP_NODELIST": "n[1-2]"}
+    command = [
+        sys.executable,
+        "-m",
+        "interp_jax.experiments.worker",
+        str(tmp_path),
+        "--distributed",
+        "--patience",
+        "4",
+    ]
+    for number, reason in (("0", "was not reached by process 1 of 2 within 4 s"), ("1", "did not answer in 4 s")):
+        own = environment(1) | told | {"SLURM_PROCID": number}
+        own["PATH"] = f"{scontrol.parent}:{own['PATH']}"
+        process = subprocess.run(command, env=own, stderr=subprocess.PIPE, text=True, timeout=120)
+        assert process.returncode == 2 and len(process.stderr.strip().splitlines()) == 1, process.stderr
+        assert f"did not find each other: coordinator 127.0.0.1:20481 {reason}" in process.stderr
+
+
 def test_a_coordinator_that_is_not_there_is_one_line(tmp_path):
     freeze_lines(tmp_path)
     (port,) = free_ports(1)
