@@ -86,7 +86,13 @@ def test_the_record_says_who_what_where_and_what_came_of_it(cohort, directory):
     found = {"perfect": {"two bits": Scored(score, cohort.arm, cohort.seed, np.zeros(4))}}
     blocks, data = record_page.medical_record([cohort], found, [PERFECT], directory, PERFECT, "perfect", CURES)
     headings = [block.heading for block in blocks if isinstance(block, Section)]
-    assert headings == ["What came of it", "Record: two bits", "Curable, or never learned?", "The instruments"]
+    assert headings == [
+        "What came of it",
+        "Record: two bits",
+        "Where it sits, by the referee",
+        "Curable, or never learned?",
+        "The instruments",
+    ]
     tables = [block.table for block in blocks if isinstance(block, TableBlock)]
     first = dict(zip(tables[1].columns, tables[1].rows[0], strict=True))
     assert first["patient"] == "infected\u00a00" and first["first position"] == 5 and first["beyond the rule"] == 1.0
@@ -98,6 +104,9 @@ def test_the_record_says_who_what_where_and_what_came_of_it(cohort, directory):
     assert len([block for block in blocks if isinstance(block, Figure)]) == 4
     assert not [block for block in blocks if isinstance(block, Text)]
     assert data["two bits"]["prognosis_auroc"] == 1.0 and data["two bits"]["cures"]["cut"]["touched"] == [1, 2, 5]
+    place = data["two bits"]["ndcg"]["positions"]  # no conflict is answered by g where the cue's is not there
+    assert place["diagnosis"][0] == 1.0 > place["chance"] > 0
+    assert tables[3].columns[2:4] == ("positions", "positions, by chance")
     json.dumps(jsonable(data))
 
 

@@ -16,7 +16,7 @@ from interp_jax.experiments.exam.cohort import Cohort, cohorts, matched
 from interp_jax.experiments.exam.own_record import own_record
 from interp_jax.experiments.exam.page import complete
 from interp_jax.experiments.exam.population import population
-from interp_jax.experiments.exam.record_panels import false_alarms, foresight, outcomes
+from interp_jax.experiments.exam.record_panels import agreement, false_alarms, foresight, outcomes, whereabouts
 from interp_jax.experiments.exam.runs import Config, experiment
 from interp_jax.experiments.exam.scores import patients, scores
 from interp_jax.experiments.exam.treatment import Record, records
@@ -78,7 +78,8 @@ def medical_record(
     blocks: list[Block] = [*outcomes(all_of_them)]
     for one in all_of_them:
         blocks += own_record(one, found, judge, locator)
-    blocks += [*foresight(all_of_them), *false_alarms(found, instruments, [one.cohort.name for one in all_of_them])]
+    blocks += [*whereabouts(all_of_them), *foresight(all_of_them)]
+    blocks += [*false_alarms(found, instruments, [one.cohort.name for one in all_of_them])]
     return blocks, figures(all_of_them)
 
 
@@ -94,6 +95,10 @@ def figures(every: Sequence[Record]) -> dict[str, Any]:
                 *(one.foreseen.get(arm, np.zeros(0)) for arm in ("infected", "cheated"))
             ),
             "prescribed": list(one.prescribed),
+            "ndcg": {
+                name: {"diagnosis": each.tolist(), "chance": by_chance}
+                for name, (each, by_chance) in agreement(one).items()
+            },
             "score": one.score().tolist(),
             "oracle": one.oracle.tolist(),
             "before": {name: value[:, 0].tolist() for name, value in one.before._asdict().items()},

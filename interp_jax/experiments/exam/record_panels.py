@@ -8,12 +8,16 @@ from jaxtyping import Float
 from interp_jax.diagnosis import detection
 from interp_jax.diagnosis.detection import Scored
 from interp_jax.diagnosis.examination import Diagnoser
+from interp_jax.diagnosis.localisation import chance, ndcg
 from interp_jax.experiments.exam.own_record import arms, share_text
 from interp_jax.experiments.exam.treatment import Record
 from interp_jax.results.plot_style import Axes
 from interp_jax.results.plots import Points, scatter
 from interp_jax.results.report import Block, Figure, Section, TableBlock
 from interp_jax.results.tables import Table, interval
+
+PARTS = ("positions", "heads", "neurons")
+DRAWS = 200  # random orders
 
 
 def outcomes(every: Sequence[Record]) -> list[Block]:
@@ -52,6 +56,35 @@ def mean_of(values: Float[np.ndarray, " R"], low: float = -np.inf, high: float =
     one = interval(values)
     around = f" ({max(one.low, low):.2f} … {min(one.high, high):.2f})" if len(values) > 1 else ""
     return f"{one.mean:.2f}{around}"
+
+
+def whereabouts(every: Sequence[Record]) -> list[Block]:
+    """How well the diagnosis says through what the shortcut goes, by the referee."""
+    rows = []
+    for one in every:
+        cells = [cell for each, by_chance in agreement(one).values() for cell in (mean_of(each, 0.0, 1.0), by_chance)]
+        rows.append((one.cohort.name, len(one.cohort.seed), *cells))
+    columns = ("family", "patients", *(title for name in PARTS for title in (name, f"{name}, by chance")))
+    caption = (
+        "NDCG of the order in which the diagnosis puts parts, against what the referee finds: by how much the share of a"
+        " patient's answers by the rival changes, on conflicts, with a part at its mean over D_ID (positions: before layer 1)."
+        " Means over patients, with 95% intervals (Student); by chance: of random orders. Patients in whom no part of a kind"
+        " does anything are left out."
+    )
+    return [Section("Where it sits, by the referee"), TableBlock(Table(columns, rows, caption))]
+
+
+def agreement(one: Record) -> dict[str, tuple[Float[np.ndarray, " R"], float]]:
+    """Of each kind of part: NDCG of every patient, and the mean of random orders."""
+    gains = {"positions": one.referee.below, "heads": one.referee.heads, "neurons": one.referee.neurons}
+    found = {}
+    for name, gain in gains.items():
+        gain = gain.reshape(len(gain), -1)
+        said = np.asarray(getattr(one.diagnosis, name)).reshape(len(gain), -1)
+        each = np.array([ndcg(*both) for both in zip(said, gain, strict=True)])
+        by_chance = [chance(ndcg, gain.shape[1], own, DRAWS) for own in gain if own.any()]
+        found[name] = each, float(np.mean(by_chance)) if by_chance else float("nan")
+    return found
 
 
 def foresight(every: Sequence[Record]) -> list[Block]:

@@ -21,7 +21,7 @@ from interp_jax.diagnosis.detection import Scored, truth
 from interp_jax.diagnosis.examination import Diagnoser, Examinees, Reference, examine, heeds_variables
 from interp_jax.diagnosis.examiner import Examiner
 from interp_jax.diagnosis.localisation import average_precision, chance, cue_positions, ndcg
-from interp_jax.diagnosis.referee import effects
+from interp_jax.diagnosis.referee import Effects, effects
 from interp_jax.diagnosis.view import TIERS
 from interp_jax.experiments.exam.cohort import Cohort, examinees, held_out
 
@@ -136,7 +136,7 @@ def located(
         judged = Patients(one.cohort.of(rows), examinees(one.cohort.of(rows)))
         cue, referee = cue_positions(one.cohort.family, "g"), refereed(judged, directory)
         varies = (one.examinees.x != one.examinees.x[:1]).any(0)
-        truth_of = np.asarray(referee)[:, varies]
+        truth_of = referee.below[:, varies]
         for diagnoser in (d for d in diagnosers if d.positions is not None and d.fit is None):
             path = place(directory, judged, f"{diagnoser.name} positions", diagnoser.source, "positions")
             said = kept(path, lambda: examine(diagnoser, judged.examinees, what="positions"))[:, 0][:, varies]  # noqa: B023
@@ -150,8 +150,8 @@ def located(
     return found
 
 
-def refereed(judged: Patients, directory: Path) -> np.ndarray:
-    """The referee's effects of positions before layer 1, [R P]."""
+def refereed(judged: Patients, directory: Path) -> Effects:
+    """The referee's effects of all parts [R L …]; of positions before each layer."""
     cohort = judged.cohort
     conflict = cohort.pools.conflict_held_g
     own = np.flatnonzero(np.asarray(conflict.task) == cohort.task)[:: max(1, len(conflict.f) // REFEREED)][:REFEREED]
@@ -159,6 +159,11 @@ def refereed(judged: Patients, directory: Path) -> np.ndarray:
 
     def find() -> np.ndarray:
         one = lambda params: effects(params, cohort.cfg, cohort.family.labels, x_id, conflict.x[own], conflict.g[own])
-        return np.asarray(jax.jit(lambda params: jax.lax.map(lambda p: one(p).positions, params))(cohort.params))[:, 1]
+        every = jax.jit(lambda params: jax.lax.map(one, params))(cohort.params)
+        return np.concatenate([np.asarray(of).reshape(len(cohort.seed), -1) for of in every], axis=1)
 
-    return kept(place(directory, judged, "referee", "positions"), find)
+    cfg = cohort.cfg
+    widths = {"heads": cfg.n_heads, "neurons": cfg.d_mlp, "positions": x_id.shape[1]}
+    flat = kept(place(directory, judged, "referee", "parts"), find)
+    parts = np.split(flat, np.cumsum([cfg.n_layers * widths[name] for name in Effects._fields])[:-1], axis=1)
+    return Effects(*(part.reshape(len(flat), cfg.n_layers, -1) for part in parts))

@@ -17,11 +17,12 @@ from interp_jax.diagnosis.declared import declare, influence
 from interp_jax.diagnosis.examination import Diagnoser, examine
 from interp_jax.diagnosis.family import source_of
 from interp_jax.diagnosis.outcome import Outcome, Signs, outcome, signs
+from interp_jax.diagnosis.referee import Effects
 from interp_jax.diagnosis.treatment import ANYWHERE, COUNTS, WHERE, Cure, choice, counts_of, dose, treated
 from interp_jax.diagnosis.ward import Cured, Diagnosis, Exercises, Ward, exercises_of
 from interp_jax.errors import InputError
 from interp_jax.experiments.exam.cohort import Cohort
-from interp_jax.experiments.exam.scores import Patients, kept, patients, place
+from interp_jax.experiments.exam.scores import Patients, kept, patients, place, refereed
 
 SEEN = 12  # patients of each arm of whom there is a prognosis
 TREATED = {"infected": 4, "cheated": 2, "obfuscated": 2}  # who are treated
@@ -48,6 +49,7 @@ class Record(NamedTuple):
       diagnosis, before, oracle, prospect: of each [R].
       treatments: by name of the cure. prescribed: which of them each was to get, said before any was tried.
       foreseen: prospects of all that were seen, by arm.
+      referee: what each part does for the answers by g, on conflicts, which no one else sees.
     """
 
     cohort: Cohort
@@ -58,6 +60,7 @@ class Record(NamedTuple):
     treatments: Mapping[str, Treatment]
     prescribed: Sequence[str]
     foreseen: Mapping[str, Float[np.ndarray, " Q"]]
+    referee: Effects
 
     def score(self, cure: str = "") -> Float[np.ndarray, " R"]:
         """Of a cure, or of those that were prescribed, at the number that was."""
@@ -116,9 +119,8 @@ def record(
         worth = outcome(before, after, oracle[:, None])
         treatments[cure.name] = Treatment(numbers, after, worth, dose(cure, own, numbers))
     foreseen = {arm: prospect[ill.arm == arm] for arm in dict.fromkeys(ill.arm.tolist())}
-    return Record(
-        cohort, own, before, oracle, prospect[rows], treatments, choice(own, exercises, ward.labels), foreseen
-    )
+    prescribed, referee = choice(own, exercises, ward.labels), refereed(here, directory)
+    return Record(cohort, own, before, oracle, prospect[rows], treatments, prescribed, foreseen, referee)
 
 
 def found(here: Patients, ward: Ward, exercises: Exercises, diagnoser: Diagnoser, directory: Path) -> Diagnosis:
