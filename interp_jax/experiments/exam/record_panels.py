@@ -67,16 +67,16 @@ def whereabouts(every: Sequence[Record]) -> list[Block]:
     columns = ("family", "patients", *(title for name in PARTS for title in (name, f"{name}, by chance")))
     caption = (
         "NDCG of the order in which the diagnosis puts parts, against what the referee finds: by how much the share of a"
-        " patient's answers by the rival changes, on conflicts, with a part at its mean over D_ID (positions: before layer 1)."
-        " Means over patients, with 95% intervals (Student); by chance: of random orders. Patients in whom no part of a kind"
-        " does anything are left out."
+        " patient's answers by the rival changes, on conflicts, with a part at its mean over D_ID (positions: before any"
+        " layer). Means over patients, with 95% intervals (Student); by chance: of random orders. Patients in whom no part of a"
+        " kind does anything are left out."
     )
     return [Section("Where it sits, by the referee"), TableBlock(Table(columns, rows, caption))]
 
 
 def agreement(one: Record) -> dict[str, tuple[Float[np.ndarray, " R"], float]]:
     """Of each kind of part: NDCG of every patient, and the mean of random orders."""
-    gains = {"positions": one.referee.below, "heads": one.referee.heads, "neurons": one.referee.neurons}
+    gains = {"positions": one.referee.positions[:, 0], "heads": one.referee.heads, "neurons": one.referee.neurons}
     found = {}
     for name, gain in gains.items():
         gain = gain.reshape(len(gain), -1)
