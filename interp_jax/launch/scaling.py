@@ -1,6 +1,7 @@
 """The command behind `./launch/scaling`: what populations are worth on this machine, and what the engine costs.
 
     ./launch/scaling population    member-steps a second by the size of a population, up to what fits or brings more; what fits
+                                   (--factor 4: of 1, 4, 16, … up to --most in any case)
     ./launch/scaling processes     the same runs by a process each, as many at once as cores, and by one worker
     ./launch/scaling devices       one to eight virtual CPU devices, the same members on each; collectives of the program
     ./launch/scaling chunks        the engine's seconds for a chunk, beside its steps and what compiles
@@ -30,18 +31,19 @@ EACH = 4  # members on each device
 
 
 class Asked(NamedTuple):
-    """What is to be measured: of which runs, up to how many of them, and whether little will do."""
+    """What is to be measured: of which runs, up to how many of them, whether little will do; and how populations grow."""
 
     subject: str
     most: int
     quick: bool
+    factor: int = 0
 
 
 def population(asked: Asked) -> list[dict[str, Any]]:
     """See the module."""
     one = throughput.subject(asked.subject)
     fit = throughput.fitting(one)
-    rates = throughput.sizes(one, min(fit, 16 if asked.quick else asked.most))
+    rates = throughput.sizes(one, min(fit, 16 if asked.quick else asked.most), asked.factor)
     return [of_rate(rate) | {"fit": fit} for rate in rates]
 
 
@@ -119,10 +121,17 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--subject", choices=SUBJECTS, default="superposition")
     parser.add_argument("--most", type=int, default=4_096, help="members of the largest population")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument(
+        "--factor", type=int, default=0, help="of populations: as many times as many each time, up to MOST in any case"
+    )
     options = parser.parse_args(arguments)
     if options.most < 1:
         raise InputError(f"--most must be at least 1, got {options.most}")
-    asked = Asked(options.subject, options.most, options.quick)
+    if options.factor and options.factor < 2:
+        raise InputError(
+            f"--factor must be at least 2, or 0 to stop where more members bring no more, got {options.factor}"
+        )
+    asked = Asked(options.subject, options.most, options.quick, options.factor)
     prepare(build_engine(throughput.config_of(asked.subject))[0])
     rows = MEASURES[options.measure](asked)
     print(to_text(Table(list(rows[0]), [list(row.values()) for row in rows])))

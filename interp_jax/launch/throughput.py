@@ -123,10 +123,13 @@ def fitting(one: Member) -> int:
     return measure_memory([one]).fits(most_at_once(build_engine(one.config)[0]))
 
 
-def sizes(one: Member, most: int) -> Iterator[Rate]:
-    """Populations of 1, 2, 4, … members, up to `most`, or where twice as many are no faster twice running."""
+def sizes(one: Member, most: int, factor: int = 0) -> Iterator[Rate]:
+    """Populations of 1, 2, 4, … members, up to `most`, or where twice as many are no faster twice running.
+
+    With a factor, so many times as many each time, up to `most` in any case.
+    """
     n, before, flat = 1, 0.0, 0
-    while n <= most and flat < 2:
+    while n <= most and (factor or flat < 2):
         try:
             found = rate(one, n)
         except InputError as error:
@@ -135,4 +138,4 @@ def sizes(one: Member, most: int) -> Iterator[Rate]:
             return
         yield found
         flat = flat + 1 if found.member_steps < SATURATED * before else 0
-        n, before = 2 * n, max(before, found.member_steps)
+        n, before = (factor or 2) * n, max(before, found.member_steps)

@@ -45,6 +45,15 @@ def test_a_checkpoint_is_weighed():
     assert many.bytes > 20 * one.bytes and min(one.write, one.read) > 0
 
 
+def test_populations_grow_until_more_bring_no_more_or_as_far_as_was_asked(monkeypatch):
+    rate = lambda one, n: throughput.Rate(n, 1, n / min(n, 4), 0.0, 0)  # saturated at four members
+    monkeypatch.setattr(throughput, "rate", rate)
+    members = lambda *how: [found.members for found in throughput.sizes(None, *how)]
+    assert members(1_000) == [1, 2, 4, 8, 16]
+    assert members(1_000, 4) == [1, 4, 16, 64, 256]
+    assert members(2) == [1, 2]
+
+
 @pytest.mark.slow
 def test_the_command_prints_a_table_and_json(capsys, monkeypatch):
     monkeypatch.setitem(SUBJECTS, "superposition", SUBJECTS["superposition"] | SMALL)
@@ -60,3 +69,5 @@ def test_the_command_prints_a_table_and_json(capsys, monkeypatch):
     assert "./launch/scaling devices" in capsys.readouterr().out
     with pytest.raises(InputError, match="--most must be at least 1"):
         scaling.main(["population", "--most", "0"])
+    with pytest.raises(InputError, match="--factor must be at least 2"):
+        scaling.main(["population", "--factor", "1"])
