@@ -48,7 +48,8 @@ def test_a_checkpoint_is_weighed():
 def test_populations_grow_until_more_bring_no_more_or_as_far_as_was_asked(monkeypatch):
     rate = lambda one, n: throughput.Rate(n, 1, n / min(n, 4), 0.0, 0)  # saturated at four members
     monkeypatch.setattr(throughput, "rate", rate)
-    members = lambda *how: [found.members for found in throughput.sizes(None, *how)]
+    one = throughput.subject("superposition")
+    members = lambda *how: [found.members for found in throughput.sizes(one, *how)]
     assert members(1_000) == [1, 2, 4, 8, 16]
     assert members(1_000, 4) == [1, 4, 16, 64, 256]
     assert members(2) == [1, 2]
