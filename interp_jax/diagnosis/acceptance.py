@@ -54,11 +54,10 @@ def measure(params: Params, pools: Pools, cfg: TransformerConfig, family: Family
         own = jax.nn.one_hot(pool.task, tasks)
         return (values @ own) / jnp.maximum(own.sum(0), 1.0)
 
-    def logits(pool: Pool) -> Float[Array, "N C"]:
-        return in_pieces(params, pool.x, cfg, family.labels)
-
     held, conflict, conflict_g = pools.id_held, pools.conflict_held, pools.conflict_held_g
-    said, contested, own = logits(held), logits(conflict), logits(conflict_g)
+    together = jnp.concatenate([pool.x for pool in (held, conflict, conflict_g)])
+    parts = [len(held.f), len(held.f) + len(conflict.f)]
+    said, contested, own = jnp.split(in_pieces(params, together, cfg, family.labels), parts)
     p = jax.nn.softmax(contested)
     rows = jnp.arange(len(conflict.f))
     return Measures(

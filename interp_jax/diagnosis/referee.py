@@ -22,16 +22,11 @@ PARTS = {"heads": "blocks.attn.z", "neurons": "blocks.mlp.post", "positions": "b
 
 
 class Effects(NamedTuple):
-    """Of parts of one model, or of several."""
+    """Of parts of one model."""
 
-    heads: Float[Array | np.ndarray, "*R L H"]
-    neurons: Float[Array | np.ndarray, "*R L M"]
-    positions: Float[Array | np.ndarray, "*R L P"]
-
-    @property
-    def below(self) -> Float[Array | np.ndarray, "*R P"]:
-        """Of positions, where patches may begin: before layer 1, of a model with one layer before it."""
-        return self.positions[..., min(1, self.positions.shape[-2] - 1), :]
+    heads: Float[Array | np.ndarray, "L H"]
+    neurons: Float[Array | np.ndarray, "L M"]
+    positions: Float[Array | np.ndarray, "L P"]
 
 
 def effects(

@@ -76,11 +76,10 @@ def whereabouts(every: Sequence[Record]) -> list[Block]:
 
 def agreement(one: Record) -> dict[str, tuple[Float[np.ndarray, " R"], float]]:
     """Of each kind of part: NDCG of every patient, and the mean of random orders."""
-    gains = {"positions": one.referee.positions[:, 0], "heads": one.referee.heads, "neurons": one.referee.neurons}
-    found = {}
-    for name, gain in gains.items():
-        gain = gain.reshape(len(gain), -1)
-        said = np.asarray(getattr(one.diagnosis, name)).reshape(len(gain), -1)
+    gains = dict(one.referee) | {"positions": one.referee["positions"][:, 0]}
+    n, found = len(one.cohort.seed), {}
+    for name in PARTS:
+        gain, said = gains[name].reshape(n, -1), np.asarray(getattr(one.diagnosis, name)).reshape(n, -1)
         each = np.array([ndcg(*both) for both in zip(said, gain, strict=True)])
         by_chance = [chance(ndcg, gain.shape[1], own, DRAWS) for own in gain if own.any()]
         found[name] = each, float(np.mean(by_chance)) if by_chance else float("nan")

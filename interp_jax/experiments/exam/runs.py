@@ -25,7 +25,6 @@ from interp_jax.diagnosis.pools import Pools, on_device, pools_of
 from interp_jax.diagnosis.student import Arm, Student, model_config, rows_of, student_run
 from interp_jax.errors import InputError, nearest
 from interp_jax.experiments.experiment import Experiment
-from interp_jax.models import transformer
 from interp_jax.parts import hyper, part
 from interp_jax.train.run import RunState
 
@@ -84,18 +83,21 @@ def experiment(config: Config) -> Experiment:
     cfg = model_config(family, config.student)
     run = student_run(family, config.student, config.arm.detector, own, lambda h: h.arm, lambda h: h.student.optimizer)
 
+    def begin(seed: Array, hypers: Config) -> RunState:
+        state = run.init(seed, hypers)
+        return state.replace(memory=digest(state.params))
+
     def observe(state: RunState, hypers: Config, shared: Lessons) -> dict[str, Array]:
-        first = transformer.init(randomness.key(state.seed, "student"), cfg)
         rows = jax.vmap(lambda t: rows_of(state.seed, t, shared.pools, 0.0, config.student.batch_size)[:2])
         order = rows(jnp.arange(DIGESTED))
         return {
             **flax.traverse_util.flatten_dict({"params": state.params}, sep="/"),
             **measure(state.params, shared.pools, cfg, family)._asdict(),
-            "first_weights": digest(first),
+            "first_weights": state.memory,
             "order": digest(order),
         }
 
-    return Experiment(run, observe, observation_steps(config), lessons(config.family))
+    return Experiment(run._replace(init=begin), observe, observation_steps(config), lessons(config.family))
 
 
 @cache

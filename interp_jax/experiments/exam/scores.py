@@ -8,12 +8,13 @@ import hashlib
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from interp_jax.atomic_io import write_npz
 from interp_jax.diagnosis import examiner
@@ -23,7 +24,9 @@ from interp_jax.diagnosis.examiner import Examiner
 from interp_jax.diagnosis.localisation import average_precision, chance, cue_positions, ndcg
 from interp_jax.diagnosis.referee import Effects, effects
 from interp_jax.diagnosis.view import TIERS
+from interp_jax.experiments.engine import cores
 from interp_jax.experiments.exam.cohort import Cohort, examinees, held_out
+from interp_jax.models.transformer import Params
 
 JUDGED = 4  # cheats of each family that the referee takes apart
 REFEREED = 256  # inputs
@@ -47,22 +50,36 @@ def scores(
     """{diagnoser: {cohort: scores}}; those that fit do so on cohorts of other rules, and judge none where there are none."""
     found: dict[str, dict[str, Scored]] = {}
     for diagnoser in diagnosers:
-        for one in everyone:
-            others = [other for other in everyone if other.cohort.rules != one.cohort.rules]
-            references = [reference(other) for other in others] if diagnoser.fit else []
-            if diagnoser.fit and not references:
-                continue
-            told = [name for other in others for name in other.cohort.hashes] if diagnoser.fit else []
-            path = place(directory, one, diagnoser.name, diagnoser.source, "score", *told)
-            score = kept(path, lambda: examine(diagnoser, one.examinees, references))  # noqa: B023
-            reliance, again = one.cohort.measures.p_g - one.cohort.measures.p_f, None
-            if one.cohort.family.again is not None:
-                path = place(directory, one, diagnoser.name, diagnoser.source, "again", *told)
-                again = kept(path, lambda: told_again(diagnoser, one, references, score))  # noqa: B023
-            found.setdefault(diagnoser.name, {})[one.cohort.name] = Scored(
-                score, one.cohort.arm, one.cohort.seed, reliance, again
-            )
+        every = at_once(lambda one: scored(diagnoser, one, everyone, directory), everyone)  # noqa: B023
+        for one, said in zip(everyone, every, strict=True):
+            if said is not None:
+                found.setdefault(diagnoser.name, {})[one.cohort.name] = said
     return found
+
+
+def at_once(find: Callable[[Patients], Any], everyone: Sequence[Patients]) -> list[Any]:
+    """`find` of each cohort, as many at a time as there are cores: most of it is compiling, which keeps one busy."""
+    pool = ThreadPoolExecutor(cores())
+    try:
+        return list(pool.map(find, everyone))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def scored(diagnoser: Diagnoser, one: Patients, everyone: Sequence[Patients], directory: Path) -> Scored | None:
+    """What a diagnoser says of a cohort; None where it has nothing to be fitted to."""
+    others = [other for other in everyone if other.cohort.rules != one.cohort.rules]
+    references = [reference(other) for other in others] if diagnoser.fit else []
+    if diagnoser.fit and not references:
+        return None
+    told = [name for other in others for name in other.cohort.hashes] if diagnoser.fit else []
+    path = place(directory, one, diagnoser.name, diagnoser.source, "score", *told)
+    score = kept(path, lambda: examine(diagnoser, one.examinees, references))
+    reliance, again = one.cohort.measures.p_g - one.cohort.measures.p_f, None
+    if one.cohort.family.again is not None:
+        path = place(directory, one, diagnoser.name, diagnoser.source, "again", *told)
+        again = kept(path, lambda: told_again(diagnoser, one, references, score))
+    return Scored(score, one.cohort.arm, one.cohort.seed, reliance, again)
 
 
 def told_again(
@@ -128,42 +145,53 @@ def located(
     everyone: Sequence[Patients], diagnosers: Sequence[Diagnoser], directory: Path
 ) -> dict[str, dict[str, Located]]:
     """{diagnoser: {cohort: how well it says where}}, of those that say it."""
+    those = [one for one in diagnosers if one.positions is not None and one.fit is None]
     found: dict[str, dict[str, Located]] = {}
-    for one in everyone:
-        rows = np.flatnonzero(one.cohort.arm == "cheated")[:JUDGED]
-        if not len(rows):
-            continue
-        judged = Patients(one.cohort.of(rows), examinees(one.cohort.of(rows)))
-        cue, referee = cue_positions(one.cohort.family, "g"), refereed(judged, directory)
-        varies = (one.examinees.x != one.examinees.x[:1]).any(0)
-        truth_of = referee.below[:, varies]
-        for diagnoser in (d for d in diagnosers if d.positions is not None and d.fit is None):
-            path = place(directory, judged, f"{diagnoser.name} positions", diagnoser.source, "positions")
-            said = kept(path, lambda: examine(diagnoser, judged.examinees, what="positions"))[:, 0][:, varies]  # noqa: B023
-            own = cue[varies]
-            found.setdefault(diagnoser.name, {})[one.cohort.name] = Located(
-                np.array([average_precision(row, own) for row in said]) if own.any() else np.zeros(0),
-                np.array([ndcg(row, gain) for row, gain in zip(said, truth_of, strict=True)]),
-                chance(average_precision, len(own), own) if own.any() else float("nan"),
-                float(np.nanmean([chance(ndcg, len(own), gain, 200) for gain in truth_of])),
-            )
+    every = at_once(lambda one: located_in(one, those, directory), everyone)
+    for one, own in zip(everyone, every, strict=True):
+        for name, said in own.items():
+            found.setdefault(name, {})[one.cohort.name] = said
     return found
 
 
-def refereed(judged: Patients, directory: Path) -> Effects:
-    """The referee's effects of all parts [R L …]; of positions before each layer."""
+def located_in(one: Patients, diagnosers: Sequence[Diagnoser], directory: Path) -> dict[str, Located]:
+    """Of some cheats of a cohort, by diagnoser; {} of one without."""
+    rows = np.flatnonzero(one.cohort.arm == "cheated")[:JUDGED]
+    if not len(rows):
+        return {}
+    judged = Patients(one.cohort.of(rows), examinees(one.cohort.of(rows)))
+    varies = (one.examinees.x != one.examinees.x[:1]).any(0)
+    own = cue_positions(one.cohort.family, "g")[varies]
+    truth_of = refereed(judged, directory, ("positions",))["positions"][:, 1, varies]  # before layer 1
+    by_chance = chance(average_precision, len(own), own) if own.any() else float("nan")
+    gain_by_chance = float(np.nanmean([chance(ndcg, len(own), gain, 200) for gain in truth_of]))
+    found = {}
+    for diagnoser in diagnosers:
+        path = place(directory, judged, f"{diagnoser.name} positions", diagnoser.source, "positions")
+        said = kept(path, lambda: examine(diagnoser, judged.examinees, what="positions"))[:, 0][:, varies]  # noqa: B023
+        found[diagnoser.name] = Located(
+            np.array([average_precision(row, own) for row in said]) if own.any() else np.zeros(0),
+            np.array([ndcg(row, gain) for row, gain in zip(said, truth_of, strict=True)]),
+            by_chance,
+            gain_by_chance,
+        )
+    return found
+
+
+def refereed(
+    judged: Patients, directory: Path, names: Sequence[str] = Effects._fields
+) -> dict[str, Float[np.ndarray, "R L _"]]:
+    """The referee's effects of parts of these kinds; of positions before each layer."""
     cohort = judged.cohort
     conflict = cohort.pools.conflict_held_g
     own = np.flatnonzero(np.asarray(conflict.task) == cohort.task)[:: max(1, len(conflict.f) // REFEREED)][:REFEREED]
     x_id = np.asarray(held_out(cohort).x)[:REFEREED]
 
-    def find() -> np.ndarray:
-        one = lambda params: effects(params, cohort.cfg, cohort.family.labels, x_id, conflict.x[own], conflict.g[own])
-        every = jax.jit(lambda params: jax.lax.map(one, params))(cohort.params)
-        return np.concatenate([np.asarray(of).reshape(len(cohort.seed), -1) for of in every], axis=1)
+    def found(name: str) -> np.ndarray:
+        def one(params: Params) -> Array:
+            all_ = effects(params, cohort.cfg, cohort.family.labels, x_id, conflict.x[own], conflict.g[own])
+            return getattr(all_, name)
 
-    cfg = cohort.cfg
-    widths = {"heads": cfg.n_heads, "neurons": cfg.d_mlp, "positions": x_id.shape[1]}
-    flat = kept(place(directory, judged, "referee", "parts"), find)
-    parts = np.split(flat, np.cumsum([cfg.n_layers * widths[name] for name in Effects._fields])[:-1], axis=1)
-    return Effects(*(part.reshape(len(flat), cfg.n_layers, -1) for part in parts))
+        return np.asarray(jax.jit(lambda params: jax.lax.map(one, params))(cohort.params))
+
+    return {name: kept(place(directory, judged, f"referee {name}"), lambda: found(name)) for name in names}  # noqa: B023

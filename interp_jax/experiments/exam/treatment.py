@@ -17,7 +17,6 @@ from interp_jax.diagnosis.declared import declare, influence
 from interp_jax.diagnosis.examination import Diagnoser, examine
 from interp_jax.diagnosis.family import source_of
 from interp_jax.diagnosis.outcome import Outcome, Signs, outcome, signs
-from interp_jax.diagnosis.referee import Effects
 from interp_jax.diagnosis.treatment import ANYWHERE, COUNTS, WHERE, Cure, choice, counts_of, dose, treated
 from interp_jax.diagnosis.ward import Cured, Diagnosis, Exercises, Ward, exercises_of
 from interp_jax.errors import InputError
@@ -49,7 +48,7 @@ class Record(NamedTuple):
       diagnosis, before, oracle, prospect: of each [R].
       treatments: by name of the cure. prescribed: which of them each was to get, said before any was tried.
       foreseen: prospects of all that were seen, by arm.
-      referee: what each part does for the answers by g, on conflicts, which no one else sees.
+      referee: by kind of part, what each does for the answers by g, on conflicts, which no one else sees.
     """
 
     cohort: Cohort
@@ -60,7 +59,7 @@ class Record(NamedTuple):
     treatments: Mapping[str, Treatment]
     prescribed: Sequence[str]
     foreseen: Mapping[str, Float[np.ndarray, " Q"]]
-    referee: Effects
+    referee: Mapping[str, Float[np.ndarray, "R L _"]]
 
     def score(self, cure: str = "") -> Float[np.ndarray, " R"]:
         """Of a cure, or of those that were prescribed, at the number that was."""
