@@ -69,9 +69,6 @@ class Examinees(NamedTuple):
     x: Tokens
     declared: tuple[Declared, ...]
 
-    def __len__(self) -> int:
-        return len(self.seeds)
-
     def member(self, r: int) -> Params:
         """The parameters of one model."""
         return jax.tree.map(lambda leaf: jnp.asarray(leaf[r]), self.params)
@@ -165,7 +162,7 @@ def examine(
         return of(said, both)
 
     if diagnoser.on_host:
-        each = [one(examinees.member(r), int(examinees.seeds[r]), *fitted, of=in_turn) for r in range(len(examinees))]
+        each = [one(examinees.member(r), int(examinees.seeds[r]), *fitted, of=in_turn) for r in range(len(examinees.seeds))]
         found = np.stack(each)
     else:
         found = np.asarray(of_all(one, examinees, fitted))
