@@ -162,7 +162,9 @@ def examine(
         return of(said, both)
 
     if diagnoser.on_host:
-        each = [one(examinees.member(r), int(examinees.seeds[r]), *fitted, of=in_turn) for r in range(len(examinees.seeds))]
+        each = [
+            one(examinees.member(r), int(examinees.seeds[r]), *fitted, of=in_turn) for r in range(len(examinees.seeds))
+        ]
         found = np.stack(each)
     else:
         found = np.asarray(of_all(one, examinees, fitted))

@@ -83,13 +83,13 @@ def verdicts(one: Record, said: Mapping[str, Scored], names: Sequence[str], judg
     """One row for each patient: what was told of it before anything was done."""
     columns = (
         "patient",
-        "D_ID right",
+        "right",
         f"as high by {judge}",
         "verdict",
         "instruments that say so",
-        "beyond the rule",
+        "beyond",
     )
-    columns += ("first position", "prospect", "prescribed")
+    columns += ("where", "prospect", "prescribed")
     rows = []
     for r, name in enumerate(names):
         every = {instrument: verdict(one, scored, r) for instrument, scored in said.items()}
@@ -110,11 +110,11 @@ def verdicts(one: Record, said: Mapping[str, Scored], names: Sequence[str], judg
             )
         )
     caption = (
-        "Verdict. As high: how many of the truthful entries (students that learned with f declared, that cheated with g"
-        f" declared) {judge} gives a score as high as the patient's, and their share's exact 95% interval; at most 5% of"
-        " them is a verdict of cheating. Beyond the rule: how much of what positions weigh the declared rule does not account"
-        " for, 0 to 1. Prospect: how much more of the declared rule its neurons compute than"
-        " fresh ones do. Prescribed: the cure, and the number of parts. All of it was said before any treatment."
+        "Verdict. Right: share of D_ID. As high: how many of the truthful entries (students that learned with f declared, that"
+        f" cheated with g declared) {judge} gives a score as high as the patient's, and their share's exact 95% interval; at most"
+        " 5% of them is a verdict of cheating. Beyond: how much of what positions weigh the declared rule does not account for,"
+        " 0 to 1. Where: the position of which that is most. Prospect: how much more of the declared rule its neurons compute"
+        " than fresh ones do. Prescribed: the cure, and the number of parts. All of it was said before any treatment."
     )
     return Table(columns, rows, caption)
 
@@ -131,7 +131,7 @@ def share_text(k: int, n: int) -> str:
     if not n:
         return "–"
     low, high = scipy.stats.binomtest(k, n).proportion_ci(0.95, "exact")
-    return f"{k} of {n} ({low:.2f} … {high:.2f})"
+    return f"{k} of {n} ({low:.2f}\u00a0…\u00a0{high:.2f})"
 
 
 def where(one: Record, names: Sequence[str], locator: Diagnoser) -> list[Block]:

@@ -29,14 +29,15 @@ def outcomes(every: Sequence[Record]) -> list[Block]:
         for arm in arms(one):
             own = one.cohort.arm == arm
             score = one.score()[own]
-            cells = [mean_of(values, 0.0, 1.0) for values in (score, *(one.score(name)[own] for name in names))]
-            rows.append((one.cohort.name, f"{int(own.sum())} {arm}", int(np.isnan(score).sum()), *cells))
+            cells = [mean_of(one.score(name)[own], alone=True) for name in names]
+            who = f"{int(own.sum())}\u00a0{arm}"
+            rows.append((one.cohort.name, who, int(np.isnan(score).sum()), mean_of(score, 0.0, 1.0), *cells))
     caption = (
         "Score of each cure with the number of parts that the diagnosis prescribes: harmonic mean of the declared rule restored"
-        " on conflicts, accuracy kept on D_ID, and exp(-KL) on D_ID. Means over patients, with 95% intervals (Student). As"
-        " prescribed: `cut` where the position with most of the shortcut says more beyond the rule than for it and the rule can"
-        " mostly do without it, else `hide`. Excluded: the twin"
-        " that learned is less than .05 better than the patient was."
+        " on conflicts, accuracy kept on D_ID, and exp(-KL) on D_ID. Means over patients; as prescribed with 95% intervals"
+        " (Student). Prescribed: `cut` where the position with most of the shortcut says more beyond the rule than for it and"
+        " the rule can mostly do without it, else `hide`. Excluded: the twin that learned is less than .05 better than the"
+        " patient was."
     )
     return [
         Section(
@@ -48,14 +49,14 @@ def outcomes(every: Sequence[Record]) -> list[Block]:
     ]
 
 
-def mean_of(values: Float[np.ndarray, " R"], low: float = -np.inf, high: float = np.inf) -> str:
-    """Of those that are not excluded, with the interval of the mean, cut off where nothing can lie."""
+def mean_of(values: Float[np.ndarray, " R"], low: float = -np.inf, high: float = np.inf, alone: bool = False) -> str:
+    """Of those that are not excluded, with the interval of the mean, cut off where nothing can lie; or alone."""
     values = values[np.isfinite(values)]
     if not len(values):
         return "–"
     one = interval(values)
-    around = f" ({max(one.low, low):.2f} … {min(one.high, high):.2f})" if len(values) > 1 else ""
-    return f"{one.mean:.2f}{around}"
+    around = f" ({max(one.low, low):.2f}\u00a0…\u00a0{min(one.high, high):.2f})"
+    return f"{one.mean:.2f}{around if len(values) > 1 and not alone else ''}"
 
 
 def whereabouts(every: Sequence[Record]) -> list[Block]:
