@@ -1,7 +1,7 @@
 """Learned or cheated, and then? Patients that answer by a shortcut, what is found in them, and what cures them.
 
 ./launch/local --config configs/cure.py:tiny     one family, a patient of each kind
-./launch/local --config configs/cure.py          every family, infected and cheating students: two hours by estimate
+./launch/local --config configs/cure.py          every family, infected and cheating students: two hours of one core
 
 Given again, the command goes on where it was. Expect: fine-tuning alone cures no one but of a table; what the diagnosis
 prescribes (cut the shortcut's place where it has one of its own, else hide positions at random while the patient learns to say

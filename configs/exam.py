@@ -1,6 +1,6 @@
 """Learned or cheated: students of two rules that agree wherever an examiner may look; which diagnosers tell them apart?
 
-./launch/local --config configs/exam.py:tiny     two families, small, the cheapest diagnosers: two to three minutes
+./launch/local --config configs/exam.py:tiny     two families, small, the cheapest diagnosers: two minutes
 ./launch/local --config configs/exam.py          every family, 12 + 12 students and the control arms: under an hour on two cores
 ./launch/local --config configs/exam.py:full     24 + 24, all arms, checkpoints along training
 ./launch/local --config configs/exam.py --sweep beside --config.family=mine.py       the default, and a family of your own
