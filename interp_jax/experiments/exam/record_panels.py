@@ -29,7 +29,7 @@ def outcomes(every: Sequence[Record]) -> list[Block]:
         for arm in arms(one):
             own = one.cohort.arm == arm
             score = one.score()[own]
-            cells = [mean_of(one.score(name)[own], alone=True) for name in names]
+            cells = [mean_alone(one.score(name)[own]) for name in names]
             who = f"{int(own.sum())}\u00a0{arm}"
             rows.append((one.cohort.name, who, int(np.isnan(score).sum()), mean_of(score, 0.0, 1.0), *cells))
     caption = (
@@ -49,14 +49,19 @@ def outcomes(every: Sequence[Record]) -> list[Block]:
     ]
 
 
-def mean_of(values: Float[np.ndarray, " R"], low: float = -np.inf, high: float = np.inf, alone: bool = False) -> str:
-    """Of those that are not excluded, with the interval of the mean, cut off where nothing can lie; or alone."""
+def mean_alone(values: Float[np.ndarray, " R"]) -> str:
+    """Of those that are not excluded."""
     values = values[np.isfinite(values)]
-    if not len(values):
-        return "–"
-    one = interval(values)
-    around = f" ({max(one.low, low):.2f}\u00a0…\u00a0{min(one.high, high):.2f})"
-    return f"{one.mean:.2f}{around if len(values) > 1 and not alone else ''}"
+    return f"{values.mean():.2f}" if len(values) else "–"
+
+
+def mean_of(values: Float[np.ndarray, " R"], low: float = -np.inf, high: float = np.inf) -> str:
+    """The same, with the interval of the mean, cut off where nothing can lie."""
+    there = values[np.isfinite(values)]
+    if len(there) < 2:
+        return mean_alone(values)
+    one = interval(there)
+    return f"{one.mean:.2f} ({max(one.low, low):.2f}\u00a0…\u00a0{min(one.high, high):.2f})"
 
 
 def whereabouts(every: Sequence[Record]) -> list[Block]:
