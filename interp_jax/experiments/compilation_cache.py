@@ -12,9 +12,8 @@ EVENTS = {"/jax/compilation_cache/cache_hits": "hits", "/jax/compilation_cache/c
 
 
 @contextlib.contextmanager
-def counted() -> Iterator[Counter[str]]:
-    """Counts "hits" and "misses" of the cache on disk while the block runs; both stay 0 where there is none."""
-    found = Counter(dict.fromkeys(EVENTS.values(), 0))
+def counted(found: Counter[str]) -> Iterator[None]:
+    """Adds "hits" and "misses" of the cache on disk while the block runs; nothing where there is none."""
 
     def listener(event: str, **about: Any) -> None:
         if event in EVENTS:
@@ -22,7 +21,7 @@ def counted() -> Iterator[Counter[str]]:
 
     jax.monitoring.register_event_listener(listener)
     try:
-        yield found
+        yield
     finally:
         jax.monitoring.unregister_event_listener(listener)
 
@@ -31,4 +30,5 @@ def described(found: Counter[str]) -> dict[str, Any]:
     """What a manifest says of the cache: its directory, hits, misses, and the share of hits; None where nothing was asked."""
     asked = found["hits"] + found["misses"]
     rate = found["hits"] / asked if asked else None
-    return {"directory": jax.config.jax_compilation_cache_dir, **found, "hit_rate": rate}
+    counts = {name: found[name] for name in EVENTS.values()}
+    return {"directory": jax.config.jax_compilation_cache_dir, **counts, "hit_rate": rate}

@@ -26,6 +26,7 @@ from interp_jax.train.run import Span
 
 PROBE_STEPS = 10
 Read = Callable[[int], Any]  # first step of a span -> what its steps read
+Reader = Callable[[Experiment, list[jax.Device]], Read]
 CPU_BATCH = 32  # the most that a CPU is asked to compute at once: beyond, a toy's arrays leave the cache
 
 
@@ -116,6 +117,20 @@ def reader(experiment: Experiment, devices: list[jax.Device]) -> Iterator[Read]:
 
     with contextlib.closing(ahead):
         yield lambda first: stretch(first // length * length)
+
+
+@contextlib.contextmanager
+def readers() -> Iterator[Reader]:
+    """What gives chunks of one stream their `reader`: those on the same devices have the same."""
+    made: dict[tuple[jax.Device, ...], Read] = {}
+    with contextlib.ExitStack() as left:
+
+        def of(experiment: Experiment, devices: list[jax.Device]) -> Read:
+            if tuple(devices) not in made:
+                made[tuple(devices)] = left.enter_context(reader(experiment, devices))
+            return made[tuple(devices)]
+
+        yield of
 
 
 def compile_advance(experiment: Experiment, layout: Layout, members: Any, data: Any, batch: int) -> Any:

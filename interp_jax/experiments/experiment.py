@@ -1,9 +1,12 @@
-"""What an experiment is: a module with three names, sometimes four. The engine around it knows no more.
+"""What an experiment is: a module with three names, sometimes more. The engine around it knows no others.
 
     Config                    a part with `seed: int = hyper(0)` and `steps: int`; its sections are parts (model, data, …)
     experiment(config)        -> Experiment: the pure functions of one group (equal static fields), and what it shares
     report(groups)            -> Page: what to say of a list of `GroupResult`, whatever groups there were
     members(config)           -> optional: the ConfigDicts of other experiments that a job of this one is made of
+    reads(config)             -> optional: a config that tells apart what a group reads. Groups in which it is equal read one
+                              stream: they go on in step, and `experiment` is handed what they read as its second argument
+    reading(config)           -> with `reads`: what that is, made of such a config
 
 A config names the module, `experiment="interp_jax.experiments.superposition"`; any importable module will do.
 """

@@ -16,10 +16,17 @@ KEYS = ("experiment", "source", "redo", "members", "chunks", "digest")
 
 
 class Chunk(NamedTuple):
-    """Members that run together: the chunk's id and their hashes, in order."""
+    """Members that run together.
+
+    Attributes:
+      id: of the chunk.
+      members: their hashes, in order.
+      wave: of the plan's chunks, those with the same number read one stream, and go on in step.
+    """
 
     id: str
     members: tuple[str, ...]
+    wave: int = 0
 
 
 class FrozenSweep(NamedTuple):
@@ -79,7 +86,7 @@ def read_frozen(path: Path) -> FrozenSweep:
     frozen = content.pop("digest")
     if frozen != digest(content):
         raise InputError(f"{path} was changed after it was frozen: start the sweep again from its config")
-    chunks = tuple(Chunk(c["id"], tuple(c["members"])) for c in content["chunks"])
+    chunks = tuple(Chunk(c["id"], tuple(c["members"]), c.get("wave", i)) for i, c in enumerate(content["chunks"]))
     return FrozenSweep(
         path, frozen, content["experiment"], content["source"], content["redo"], content["members"], chunks
     )

@@ -11,13 +11,14 @@ from rich.console import Console
 
 from interp_jax.atomic_io import ensure_writable
 from interp_jax.errors import InputError
+from interp_jax.experiments.built import built
 from interp_jax.experiments.config import build_engine, load_config, override, parse_value
 from interp_jax.experiments.engine import prepare
 from interp_jax.experiments.frozen import FILE, is_done
 from interp_jax.experiments.plan import Plan, freeze, make_plan, thaw
 from interp_jax.experiments.publish import publish_sweep, refuse_unfinished
 from interp_jax.experiments.sweep import Member, expand
-from interp_jax.experiments.worker import built, run_chunks
+from interp_jax.experiments.worker import run_chunks
 from interp_jax.results.run_directory import Finished, chunk_directory, finished_members
 
 

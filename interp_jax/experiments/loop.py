@@ -2,6 +2,7 @@
 
 Order of operations, which makes `kill -9` harmless. For each span of steps:
 
+  0. let chunks go first that read the same stream and are behind (`in_step.py`);
   1. dispatch `advance`;
   2. write the metrics of the span before, while the device works;
   3. where the span ends at an observation, or enough time has passed, or somebody wants it to stop: write its own metrics,
@@ -13,7 +14,7 @@ Spans do not depend on where a run was interrupted; so a resumed run ends with t
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -25,13 +26,14 @@ from interp_jax.experiments.complaints import Complaints
 from interp_jax.experiments.config import Engine
 from interp_jax.experiments.engine import (
     Programs,
+    Reader,
     build_programs,
     explain_memory,
-    reader,
     span,
 )
 from interp_jax.experiments.exit import asked_to_stop, patient, stop_if_asked
 from interp_jax.experiments.experiment import Experiment
+from interp_jax.experiments.in_step import Steps
 from interp_jax.experiments.layout import Layout, layout_of
 from interp_jax.experiments.processes import Wish, agreed, decided, fetch, first
 from interp_jax.results.checkpoints import CheckpointStore
@@ -55,6 +57,7 @@ class Job(NamedTuple):
       engine: how to run.
       on_nan: "freeze" or "stop".
       progress: called with the number of steps done.
+      reader: (experiment, devices) -> what steps read there, the same for chunks of one stream.
     """
 
     id: str
@@ -65,19 +68,19 @@ class Job(NamedTuple):
     engine: Engine
     on_nan: str
     progress: Callable[[int], None]
+    reader: Reader
 
 
 class Outcome(NamedTuple):
-    """How a chunk ended: step at which each member diverged or -1, int [R]; seconds by phase; batch."""
+    """How a chunk ended: step at which each member diverged or -1, int [R]; seconds of compiling; batch."""
 
     diverged_at: np.ndarray
-    seconds: dict[str, float]
+    compile_seconds: float
     batch: int
 
 
-def run_chunk(job: Job) -> Outcome:
-    """Run a chunk to its end; everything but the manifest is then on disk."""
-    started = time.monotonic()
+def run_chunk(job: Job) -> Steps:
+    """A chunk as `in_step` runs it; everything but the manifest is on disk when it returns its `Outcome`."""
     store = CheckpointStore(job.directory.checkpoints, job.id)
     logs = [MetricLog(job.directory.metrics), *tensorboard_logs(job.directory.path / "tensorboard")] if first() else []
     if first() and job.experiment.complain is not None:
@@ -85,19 +88,18 @@ def run_chunk(job: Job) -> Outcome:
     shared = digest_of_shared(job)
     layout = layout_of(job.experiment, job.hypers)
     there = job.experiment._replace(shared=layout.shared(job.experiment.shared))
-    with reader(there, layout.devices) as read:
-        programs = build_programs(there, layout, layout.hypers(job.hypers), decided(fixed_batch(job)), read)
-        if first():
-            write_json(job.directory.description, {"members": job.members, "batch": programs.batch, "shared": shared})
-        begin, members = start(job, store, programs)
-        for log in logs:
-            log.rewind(begin)
-        with explain_memory(programs.batch, job.hypers), patient(True):
-            diverged_at = advance_all(job, store, logs, programs, begin, members)
+    read = job.reader(there, layout.devices)
+    programs = build_programs(there, layout, layout.hypers(job.hypers), decided(fixed_batch(job)), read)
+    if first():
+        write_json(job.directory.description, {"members": job.members, "batch": programs.batch, "shared": shared})
+    begin, members = start(job, store, programs)
+    for log in logs:
+        log.rewind(begin)
+    with explain_memory(programs.batch, job.hypers):
+        diverged_at = yield from advance_all(job, store, logs, programs, begin, members)
     for log in logs:
         log.close()
-    seconds = {"total": time.monotonic() - started, "compile": programs.compile_seconds}
-    return Outcome(diverged_at, seconds, programs.batch)
+    return Outcome(diverged_at, programs.compile_seconds, programs.batch)
 
 
 def digest_of_shared(job: Job) -> str:
@@ -176,12 +178,19 @@ def spans(experiment: Experiment, begin: int) -> Iterator[tuple[int, int]]:
 
 def advance_all(
     job: Job, store: CheckpointStore, logs: Any, programs: Programs, done: int, members: Any
-) -> np.ndarray:
+) -> Generator[int, None, np.ndarray]:
     """Take all spans after step `done`; returns `diverged_at` [R]."""
     last = job.experiment.observe_at[-1]
-    waiting, saved_at = None, time.monotonic()
+    waiting, saved_at, saved = None, time.monotonic(), done
     diverged_at = fetch(members[0].diverged_at)[: len(job.members)]
     for begin, stop in spans(job.experiment, done):
+        try:
+            yield begin
+        except KeyboardInterrupt:
+            if begin > saved:
+                write_metrics(job, logs, waiting, diverged_at)
+                keep(job, store, programs, members, begin)
+            raise
         members, metrics, diverged = programs.advance(members, (span(begin, stop), programs.read(begin)))
         diverged_at = write_metrics(job, logs, waiting, diverged_at)
         waiting = (stop, metrics, diverged)
@@ -191,7 +200,7 @@ def advance_all(
         if stop in job.experiment.observe_at or asked or due:
             diverged_at, waiting = write_metrics(job, logs, waiting, diverged_at), None
             keep(job, store, programs, members, stop)
-            saved_at = time.monotonic()
+            saved_at, saved = time.monotonic(), stop
         job.progress(stop)
         if asked:
             raise KeyboardInterrupt

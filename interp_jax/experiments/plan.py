@@ -1,6 +1,7 @@
 """The frozen plan of a sweep: which members there are, and the chunks in which they run.
 
     members -> groups (equal static fields: one compiled program) -> chunks (at most `engine.chunk` members)
+            -> waves (chunks of groups that read one stream: they go on in step, at most `engine.chunk` members together)
 
 `sweep.json` holds the plan with a digest. Any machine resumes a frozen plan. When a sweep is widened, unfinished chunks of
 the old plan stay as they are, so that nothing half done is lost, and new chunks form from missing members only.
@@ -15,9 +16,12 @@ from ml_collections import ConfigDict
 
 from interp_jax.atomic_io import write_json
 from interp_jax.errors import InputError
+from interp_jax.experiments.built import stream_of
 from interp_jax.experiments.frozen import FILE, Chunk, digest, read_frozen
 from interp_jax.experiments.sweep import Member, member
 from interp_jax.results.manifest import git_state
+
+ROUNDING = 1e-6  # of sums of shares
 
 
 class Plan(NamedTuple):
@@ -64,10 +68,13 @@ def make_plan(
     kept = [c for c in (previous.chunks if previous else ()) if missing.issuperset(c.members)]
     missing -= {h for chunk in kept for h in chunk.members}
     most = members[0].config.engine.chunk
-    new: list[Chunk] = []
+    new: list[tuple[Chunk, float, Any]] = []
     for group in groups([by_hash[h] for h in by_hash if h in missing]):
-        new += cut(group, most if fits is None else min(most, fits(group)))
-    return Plan(experiment, source, by_hash, (*kept, *new), redo)
+        size = most if fits is None else min(most, fits(group))
+        new += [(chunk, len(chunk.members) / size, stream_of(group[0])) for chunk in cut(group, size)]
+    return Plan(
+        experiment, source, by_hash, (*kept, *in_waves(new, max((c.wave for c in kept), default=-1) + 1)), redo
+    )
 
 
 def groups(members: Sequence[Member]) -> list[list[Member]]:
@@ -82,6 +89,26 @@ def cut(group: Sequence[Member], size: int) -> list[Chunk]:
     """A group as chunks of at most `size` members."""
     hashes = [m.hash for m in group]
     return [make_chunk(hashes[i : i + size]) for i in range(0, len(hashes), size)]
+
+
+def in_waves(chunks: Sequence[tuple[Chunk, float, Any]], first: int) -> list[Chunk]:
+    """Chunks with their waves, counted from `first`; chunks of one stream are together as long as memory has room.
+
+    Args:
+      chunks: each with its share of what memory holds of its group, and what tells its stream apart, or None.
+      first: number of the first wave.
+    """
+    numbered: list[Chunk] = []
+    filled: dict[
+        Any, tuple[int, float]
+    ] = {}  # the wave of each stream that may have room, and how much of it is taken
+    for chunk, share, stream in chunks:
+        wave, taken = filled.get(stream, (first, 1.0)) if stream is not None else (first, 1.0)
+        if taken + share > 1.0 + ROUNDING:
+            wave, taken, first = first, 0.0, first + 1
+        filled[stream] = (wave, taken + share)
+        numbered.append(chunk._replace(wave=wave))
+    return numbered
 
 
 def make_chunk(hashes: Sequence[str]) -> Chunk:

@@ -17,6 +17,7 @@ import jax
 
 from interp_jax import parts
 from interp_jax.errors import InputError
+from interp_jax.experiments.built import built
 from interp_jax.experiments.config import Engine
 from interp_jax.experiments.engine import (
     CPU_BATCH,
@@ -30,7 +31,6 @@ from interp_jax.experiments.engine import (
 from interp_jax.experiments.experiment import Experiment
 from interp_jax.experiments.layout import ALL, layout_of
 from interp_jax.experiments.sweep import Member
-from interp_jax.experiments.worker import built
 
 SHARE = 0.8  # of a device's memory that a plan fills: the rest is for observations and fragmentation
 

@@ -15,13 +15,13 @@ from typing import NamedTuple
 import jax
 from rich.console import Console
 
+from interp_jax.experiments.built import built
 from interp_jax.experiments.config import build_engine, flat
 from interp_jax.experiments.exit import exit_cleanly
 from interp_jax.experiments.job import freeze_job
 from interp_jax.experiments.main import parse
 from interp_jax.experiments.plan import Plan, groups
 from interp_jax.experiments.sweep import Member
-from interp_jax.experiments.worker import built
 from interp_jax.launch.estimates import (
     Memory,
     Speed,
@@ -143,7 +143,7 @@ def say(plan: Plan, directory: Path, found: Sequence[Estimate], words: str) -> N
     n = sum(sum(one.chunks) for one in found)
     done = len(plan.members) - n
     before = f" ({done} more are finished)" if done else ""
-    print(f"{n} runs in {len(found)} groups and {len(plan.chunks)} chunks{before} → {directory}")
+    print(f"{n} runs in {len(found)} groups and {len(plan.chunks)} chunks{in_step(plan)}{before} → {directory}")
     print(f"devices: {len(jax.local_devices())} × {device.device_kind} ({device.platform})")
     if not found:
         return
@@ -152,6 +152,12 @@ def say(plan: Plan, directory: Path, found: Sequence[Estimate], words: str) -> N
     about = f", about {spoken(total)} on this machine" if total == total else ""
     print(f"compilations: {sum(one.compilations for one in found)}{about}, without observations and checkpoints")
     print(f"run it:  ./launch/local {words}\n     or  ./launch/slurm submit {shlex.quote(str(directory))}")
+
+
+def in_step(plan: Plan) -> str:
+    """What is to be said of chunks that read one stream."""
+    waves = len({chunk.wave for chunk in plan.chunks})
+    return f" in {waves} wave{'s' if waves > 1 else ''}, each over one stream" if waves < len(plan.chunks) else ""
 
 
 def spoken(seconds: float) -> str:

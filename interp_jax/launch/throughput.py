@@ -16,11 +16,11 @@ from ml_collections import ConfigDict
 
 from interp_jax import parts
 from interp_jax.errors import InputError
+from interp_jax.experiments.built import built
 from interp_jax.experiments.config import build_engine, compose
 from interp_jax.experiments.engine import Programs, build_programs, reader, span
 from interp_jax.experiments.layout import layout_of
 from interp_jax.experiments.sweep import Member, member
-from interp_jax.experiments.worker import built
 from interp_jax.launch.estimates import measure_memory, most_at_once
 
 SPANS = 3  # of which the fastest counts

@@ -10,18 +10,17 @@ import pytest
 from interp_jax.data.known_features import draw_known
 from interp_jax.errors import InputError
 from interp_jax.experiments import known_features
-from interp_jax.experiments.config import CONFIGS, Engine, load_file
+from interp_jax.experiments.config import CONFIGS, load_file
 from interp_jax.experiments.known_features.config import Config
 from interp_jax.experiments.known_features.runs import experiment
 from interp_jax.experiments.known_features.scores import Scores, scores_of
-from interp_jax.experiments.loop import Job, run_chunk
 from interp_jax.experiments.sweep import expand
 from interp_jax.parts import stack
 from interp_jax.results.report import Figure, TableBlock, render
-from interp_jax.results.run_directory import ChunkDirectory
 from interp_jax.train.optimizer import Optimizer
 from interp_jax.train.run import ALIVE, RunState, Span
 from tests.experiments.groups import group_of
+from tests.experiments.one_chunk import run_alone
 
 FILE = load_file(CONFIGS / "known_features.py")
 SMALL = expand(FILE.get_config("tiny"), FILE, ["tiny"])[0].part
@@ -94,9 +93,7 @@ def test_silent_dictionaries_are_complained_of_while_they_run_once(tmp_path, cap
         dataclasses.replace(config, seed=seed, dictionary=dataclasses.replace(own, sparsity=sparsity))
         for seed, sparsity in enumerate((0.0, 1e3))
     ]
-    names, directory = ("0", "1"), ChunkDirectory(tmp_path)
-    engine = Engine(batch=1)
-    run_chunk(Job("id", names, experiment(config), stack(members), directory, engine, "freeze", lambda step: None))
+    run_alone(experiment(config), stack(members), ("0", "1"), tmp_path)
     said = capsys.readouterr().err
     assert said.count("warning:") == 1 and "no feature is active in 1 of 2 L1 dictionaries by step" in said
     assert "(members 1): the penalty is too strong (dictionary.sparsity, sparsity_warmup)" in said

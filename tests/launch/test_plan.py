@@ -47,7 +47,7 @@ def test_memory_is_linear_and_what_the_compiler_says(tmp_path):
     group = [member(compose("tests.experiments.line", **{"model.width": 64, "data.examples": 256, "seed": s}))
              for s in range(4)]  # fmt: skip
     memory = estimates.measure_memory(group)
-    from interp_jax.experiments.worker import built
+    from interp_jax.experiments.built import built
 
     experiment = built(group[0].config.experiment, group[0].part)
     kept, work = estimates._sizes(experiment, group, 16)  # four a device, of which four at once

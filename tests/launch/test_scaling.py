@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from interp_jax.errors import InputError
+from interp_jax.experiments.built import built
 from interp_jax.experiments.experiment import Experiment
-from interp_jax.experiments.worker import built
 from interp_jax.launch import overheads, scaling, throughput
 from interp_jax.launch.throughput import COLLECTIVES, SUBJECTS
 

@@ -2,6 +2,6 @@
 
 from interp_jax.experiments.dictionaries.config import Config
 from interp_jax.experiments.dictionaries.page import report
-from interp_jax.experiments.dictionaries.runs import experiment
+from interp_jax.experiments.dictionaries.runs import experiment, reading, reads
 
-__all__ = ["Config", "experiment", "report"]
+__all__ = ["Config", "experiment", "reading", "reads", "report"]

@@ -39,14 +39,36 @@ from interp_jax.train.optimizer import Optimizer
 from interp_jax.train.run import RunState
 
 
-def experiment(config: Config) -> Experiment:
-    """The runs of a group, which share one stream of activations.
+def reads(config: Config) -> Config:
+    """What of a config its stream of activations is a function of: all but the dictionary's kind, and how it is trained."""
+    own = config.dictionary
+    shape = Dictionary(d_in=own.d_in, d_out=own.d_out, pieces=own.pieces)
+    default = Config(dictionary=shape)
+    trained = ("seed", "steps", "place", "later", "dictionary", "optimizer")
+    return replace(config, **{name: getattr(default, name) for name in trained})
+
+
+def reading(config: Config) -> tuple[Configs, Shared]:
+    """The models' configurations, and what is read of them.
 
     Raises:
       InputError: no model with a text, a place that a model lacks, or a dictionary of another width.
     """
+    return subject(replace(config, harvest=settled(config.harvest, config.model)))
+
+
+def experiment(config: Config, read: tuple[Configs, Shared] | None = None) -> Experiment:
+    """The runs of a group, which share one stream of activations.
+
+    Args:
+      config: of any member.
+      read: as `reading` says; None asks it.
+
+    Raises:
+      InputError: as `reading`, or no whole window in a step.
+    """
+    cfgs, shared = reading(reads(config)) if read is None else read
     config = replace(config, harvest=settled(config.harvest, config.model))
-    cfgs, shared = subject(config)
     config.check_windows(cfgs[0].n_context)
     observe_at = tuple(sorted({max(1, config.steps // part) for part in (10, 3, 1)}))
     made = Experiment(

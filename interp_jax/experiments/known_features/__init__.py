@@ -2,6 +2,6 @@
 
 from interp_jax.experiments.known_features.config import Config
 from interp_jax.experiments.known_features.page import report
-from interp_jax.experiments.known_features.runs import experiment
+from interp_jax.experiments.known_features.runs import experiment, reading, reads
 
-__all__ = ["Config", "experiment", "report"]
+__all__ = ["Config", "experiment", "reading", "reads", "report"]

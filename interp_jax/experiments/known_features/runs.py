@@ -40,12 +40,29 @@ class Stream(NamedTuple):
     x: Float[Array, "T B D"]
 
 
-def experiment(config: Config) -> Experiment:
-    """The runs of a group, which share one stream of examples."""
-    run = dictionary_run(batch_of, described)
+def reads(config: Config) -> Config:
+    """What of a config its stream of examples is a function of."""
+    examples = {name: getattr(config, name) for name in ("data", "toy", "batch_size", "stream_steps", "stream_seed")}
+    return Config(**examples)
+
+
+def reading(config: Config) -> Law:
+    """The law of the features, whose directions may be those of a toy."""
     law = jax.jit(law_of, static_argnums=0)(config.data)
     if config.toy.steps:
         law = law._replace(directions=grown_directions(config.toy, config.data))
+    return law
+
+
+def experiment(config: Config, law: Law | None = None) -> Experiment:
+    """The runs of a group, which share one stream of examples.
+
+    Args:
+      config: of any member.
+      law: as `reading` says; None asks it.
+    """
+    run = dictionary_run(batch_of, described)
+    law = reading(reads(config)) if law is None else law
     observe_at = tuple(sorted({max(1, config.steps // part) for part in (10, 3, 1)}))
     complain = partial(complaint, config.dictionary)
     return Experiment(
