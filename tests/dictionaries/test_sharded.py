@@ -27,7 +27,7 @@ D, F, B = 16, 64, 32
 class Config:
     seed: int = hyper(0)
     dictionary: Dictionary = Dictionary(d_in=D, n_features=F, most=4, k=3, products="dense", dead_after=100)
-    optimizer: Optimizer = Optimizer(learning_rate=1e-2, clip_norm=1.0)
+    optimizer: Optimizer = Optimizer(learning_rate=1e-2, clip_norm=1.0, epsilon=1e-4)  # or Adam makes steps of rounding
 
 
 def draw(hypers, shared, seed, t):
@@ -56,7 +56,7 @@ def test_a_step_is_the_same_over_a_mesh(kind, shape):
     mesh = grid(*shape)
     advance = sharded_advance(RUN, state, own, mesh)
     spread, metrics = advance(placed(state, own, mesh), config, SPAN, DATA)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), spread.params, alone.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=5e-6), spread.params, alone.params)
     np.testing.assert_array_equal(spread.memory.silent, alone.memory.silent)
     np.testing.assert_allclose(metrics["loss"], said["loss"], rtol=1e-5)
     moments = [leaf for leaf in jax.tree.leaves(spread.opt_state) if leaf.shape == (F, D)]
