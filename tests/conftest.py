@@ -4,6 +4,8 @@ Tests under `parity/` need other projects' packages. They are not even imported 
 `./launch/test --peers` does; there they are marked, so that a test becomes a comparison by where it lies.
 """
 
+import contextlib
+import ctypes
 import gc
 import getpass
 import os
@@ -27,12 +29,14 @@ import jax.monitoring
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     jax.config.update("jax_num_cpu_devices", 4)  # commands that tests start have as many as they ask for
 
-# Tests compile much and compute little: LLVM's passes cost them more than they bring. Calibrations compute much, and
-# comparisons with peers take programs as users get them. Without those passes JAX 0.12 adds in another order in a program
+# Tests compile much and compute little: LLVM's passes and fused loops cost them more than they bring. Calibrations compute much,
+# and comparisons with peers take programs as users get them. Without those passes JAX 0.12 adds in another order in a program
 # with an edit that does nothing than in one without, which they do not: there all is compiled as users do it.
-QUICK = "--xla_backend_optimization_level=0"
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 CALIBRATION = Path(__file__).parent.resolve() / "calibration"
 PARITY = Path(__file__).parent / "parity"
+MOST_MAPS, MOST_BYTES = 25_000, 1e9  # of a process, before it forgets what it has compiled
+left_over = [0]  # bytes that forgetting did not free
 COMPILE = "/jax/core/compile/backend_compile_duration"
 
 
@@ -71,28 +75,41 @@ def _peers_wanted(config: pytest.Config) -> bool:
     return "peers" in (config.getoption("markexpr") or "").replace("not peers", "")
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def forgotten_programs() -> Iterator[None]:
-    """Forget compiled programs after each file.
+    """Forget compiled programs where there are many, or where they have taken much memory since that was last done.
 
-    Each takes some of the memory maps that Linux allows a process (65,530), and jaxlib aborts where none is left.
+    Each takes some of the memory maps that Linux allows a process (65,530), and jaxlib aborts where none is left. Forgetting
+    more often costs more than it frees: what tests share is then traced again.
     """
     yield
-    forget()
-
-
-@pytest.fixture(autouse=True)
-def forgotten_programs_of_slow_tests(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Forget them after each slow test too: it may have compiled many."""
-    yield
-    if request.node.get_closest_marker("slow"):
+    if memory_maps() > MOST_MAPS or resident_bytes() > MOST_BYTES + left_over[0]:
         forget()
+        left_over[0] = resident_bytes()
+
+
+def memory_maps() -> int:
+    """Of this process; 0 where nothing says so."""
+    try:
+        return Path("/proc/self/maps").read_bytes().count(b"\n")
+    except OSError:
+        return 0
+
+
+def resident_bytes() -> int:
+    """Of this process; 0 where nothing says so."""
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
 
 
 def forget() -> None:
-    """Drop what JAX has traced and compiled; the cache on disk keeps it."""
+    """Drop what JAX has traced and compiled, and give its memory back; the cache on disk keeps it."""
     jax.clear_caches()
     gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # where there is no glibc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 Compilations = Callable[[], AbstractContextManager[list[str]]]
@@ -104,8 +121,10 @@ def compilations() -> Compilations:
 
     Each is one program for one set of static arguments, shapes and shardings that JAX's in-memory caches did not hold.
     A program that the cache on disk already has counts as well, so the count does not depend on earlier test runs.
-    So do operations outside of `jit`, each by its own name ('add', 'broadcast_in_dim'): count names if it matters.
+    So do operations outside of `jit`, each by its own name ('add', 'broadcast_in_dim'): count names if it matters. What other
+    tests compiled is forgotten first.
     """
+    forget()
 
     @contextmanager
     def counting() -> Iterator[list[str]]:
