@@ -29,7 +29,7 @@ import jax.monitoring
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     jax.config.update("jax_num_cpu_devices", 4)  # commands that tests start have as many as they ask for
 
-# Tests compile much and compute little: LLVM's passes and fused loops cost them more than they bring. Calibrations compute much,
+# Tests compile much and compute little: LLVM's passes and fused loops cost more than they bring. Calibrations compute much,
 # and comparisons with peers take programs as users get them. Without those passes JAX 0.12 adds in another order in a program
 # with an edit that does nothing than in one without, which they do not: there all is compiled as users do it.
 QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"

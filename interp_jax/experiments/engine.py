@@ -11,7 +11,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -25,6 +24,7 @@ from interp_jax.train.population import run_mesh
 from interp_jax.train.run import Span
 
 PROBE_STEPS = 10
+LONG_STEP = 2.0  # seconds, beside which it does not matter that a program is cold
 Read = Callable[[int], Any]  # first step of a span -> what its steps read
 Reader = Callable[[Experiment, list[jax.Device]], Read]
 CPU_BATCH = 32  # the most that a CPU is asked to compute at once: beyond, a toy's arrays leave the cache
@@ -87,9 +87,10 @@ def build_programs(experiment: Experiment, layout: Layout, hypers: Any, batch: i
             b: compile_advance(experiment, layout, members, data, b) for b in candidates(layout, members, batch)
         }
         seconds = time.monotonic() - started
+        del members  # each probe takes its own: there may be room for no more than one such population
         steps = min(PROBE_STEPS, experiment.stream_steps or PROBE_STEPS)
         chosen = (
-            decided(min(compiled, key=lambda b: probe(compiled[b], members, data, steps)))
+            decided(min(compiled, key=lambda b: probe(compiled[b], init(hypers, ()), data, steps)))
             if len(compiled) > 1
             else next(iter(compiled))
         )
@@ -161,13 +162,16 @@ def candidates(layout: Layout, members: Any, batch: int) -> list[int]:
 
 
 def probe(compiled: Any, members: Any, data: Any, steps: int) -> float:
-    """Seconds that a few steps take, the program being warm."""
-    members = jax.tree.map(jnp.copy, members)
-    members, *_ = compiled(members, (span(0, min(2, steps)), data))
-    jax.block_until_ready(members)
-    started = time.monotonic()
-    jax.block_until_ready(compiled(members, (span(0, steps), data)))
-    return time.monotonic() - started
+    """Seconds of a step, whose members are lost: of a few, the program being warm, or of the first where that takes long."""
+
+    def seconds(steps: int) -> float:
+        nonlocal members
+        started = time.monotonic()
+        members, *_ = jax.block_until_ready(compiled(members, (span(0, steps), data)))
+        return (time.monotonic() - started) / steps
+
+    first = seconds(1)
+    return first if first > LONG_STEP else seconds(steps)
 
 
 def population_size(members: Any) -> int:

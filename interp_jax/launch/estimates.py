@@ -103,7 +103,7 @@ def measure_speed(members: Sequence[Member], engine: Engine) -> Speed:
         programs = build_programs(experiment, layout, hypers, engine.batch, read)
         steps = min(PROBE_STEPS, experiment.stream_steps or PROBE_STEPS)
         seconds = probe(programs.advance, programs.init(hypers, ()), read(0), steps)
-    return Speed(programs.batch, programs.compile_seconds, seconds / steps)
+    return Speed(programs.batch, programs.compile_seconds, seconds)
 
 
 def n_compilations(experiment: Experiment, members: Sequence[Member], engine: Engine) -> int:

@@ -1,7 +1,7 @@
 """The command behind `./launch/scaling`: what populations are worth on this machine, and what the engine costs.
 
     ./launch/scaling population    member-steps a second by the size of a population, up to what fits or brings more; what fits
-                                   (--factor 4: of 1, 4, 16, … up to --most in any case)
+                                   (--factor 4: of 1, 4, 16, … up to --most, and of that)
     ./launch/scaling processes     the same runs by a process each, as many at once as cores, and by one worker
     ./launch/scaling devices       one to eight virtual CPU devices, the same members on each; collectives of the program
     ./launch/scaling chunks        the engine's seconds for a chunk, beside its steps and what compiles

@@ -24,7 +24,7 @@ from interp_jax.experiments.sweep import Member, member
 from interp_jax.launch.estimates import measure_memory, most_at_once
 
 SPANS = 3  # of which the fastest counts
-LONG = 0.3  # seconds that a span is to take at least
+LONG, VERY_LONG = 0.3, 20.0  # seconds that a span is to take at least, and at which what is around it does not matter
 COLLECTIVES = re.compile(r"= [^\n]*?(all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(")
 SATURATED = 1.05  # twice the members are to bring so much, else more bring nothing
 
@@ -101,7 +101,7 @@ def rate(one: Member, n: int, batch: int = 0) -> Rate:
 
 
 def seconds_of_step(programs: Programs, hypers: Any, most_steps: int) -> float:
-    """Seconds of a step, the program being warm: spans grow until one is long."""
+    """Seconds of a step, the program being warm: spans grow until one is long; one that is very long is taken but once more."""
     members, data = programs.init(hypers, ()), programs.read(0)
     steps, best = 1, np.inf
     while True:
@@ -111,7 +111,7 @@ def seconds_of_step(programs: Programs, hypers: Any, most_steps: int) -> float:
         if seconds > LONG or steps >= most_steps:
             break
         steps = min(steps * 4, most_steps)
-    for _ in range(SPANS):
+    for _ in range(1 if seconds > VERY_LONG else SPANS):
         started = time.monotonic()
         members, *_ = jax.block_until_ready(programs.advance(members, (span(0, steps), data)))
         best = min(best, time.monotonic() - started)
@@ -126,7 +126,7 @@ def fitting(one: Member) -> int:
 def sizes(one: Member, most: int, factor: int = 0) -> Iterator[Rate]:
     """Populations of 1, 2, 4, … members, up to `most`, or where twice as many are no faster twice running.
 
-    With a factor, so many times as many each time, up to `most` in any case.
+    With a factor, so many times as many each time, up to `most` itself in any case.
     """
     n, before, flat = 1, 0.0, 0
     while n <= most and (factor or flat < 2):
@@ -138,4 +138,10 @@ def sizes(one: Member, most: int, factor: int = 0) -> Iterator[Rate]:
             return
         yield found
         flat = flat + 1 if found.member_steps < SATURATED * before else 0
-        n, before = (factor or 2) * n, max(before, found.member_steps)
+        n, before = next_size(n, most, factor), max(before, found.member_steps)
+
+
+def next_size(n: int, most: int, factor: int) -> int:
+    """How many members are tried after n."""
+    larger = (factor or 2) * n
+    return most if factor and n < most < larger else larger

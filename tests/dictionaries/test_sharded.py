@@ -27,7 +27,9 @@ D, F, B = 16, 64, 32
 class Config:
     seed: int = hyper(0)
     dictionary: Dictionary = Dictionary(d_in=D, n_features=F, most=4, k=3, products="dense", dead_after=100)
-    optimizer: Optimizer = Optimizer(learning_rate=1e-2, clip_norm=1.0, epsilon=1e-4)  # or Adam makes steps of rounding
+    optimizer: Optimizer = Optimizer(
+        learning_rate=1e-2, clip_norm=1.0, epsilon=1e-4
+    )  # or Adam makes steps of rounding
 
 
 def draw(hypers, shared, seed, t):
