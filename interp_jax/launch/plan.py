@@ -143,7 +143,7 @@ def say(plan: Plan, directory: Path, found: Sequence[Estimate], words: str) -> N
     n = sum(sum(one.chunks) for one in found)
     done = len(plan.members) - n
     before = f" ({done} more are finished)" if done else ""
-    print(f"{n} runs in {len(found)} groups and {len(plan.chunks)} chunks{in_step(plan)}{before} → {directory}")
+    print(f"{n} runs in {len(found)} groups and {len(plan.chunks)} chunks{said_of_waves(plan)}{before} → {directory}")
     print(f"devices: {len(jax.local_devices())} × {device.device_kind} ({device.platform})")
     if not found:
         return
@@ -154,7 +154,7 @@ def say(plan: Plan, directory: Path, found: Sequence[Estimate], words: str) -> N
     print(f"run it:  ./launch/local {words}\n     or  ./launch/slurm submit {shlex.quote(str(directory))}")
 
 
-def in_step(plan: Plan) -> str:
+def said_of_waves(plan: Plan) -> str:
     """What is to be said of chunks that read one stream."""
     waves = len({chunk.wave for chunk in plan.chunks})
     return f" in {waves} wave{'s' if waves > 1 else ''}, each over one stream" if waves < len(plan.chunks) else ""
