@@ -18,7 +18,7 @@ from interp_jax.experiments.frozen import FILE, is_done
 from interp_jax.experiments.plan import Plan, freeze, make_plan, thaw
 from interp_jax.experiments.publish import publish_sweep, refuse_unfinished
 from interp_jax.experiments.sweep import Member, expand
-from interp_jax.experiments.worker import run_chunks
+from interp_jax.experiments.waves import run_chunks
 from interp_jax.results.run_directory import Finished, chunk_directory, finished_members
 
 

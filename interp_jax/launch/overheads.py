@@ -16,7 +16,7 @@ from rich.console import Console
 from interp_jax.experiments.built import built
 from interp_jax.experiments.engine import cores
 from interp_jax.experiments.plan import freeze, make_plan, thaw
-from interp_jax.experiments.worker import run_chunks
+from interp_jax.experiments.waves import run_chunks
 from interp_jax.launch.throughput import of_seeds, subject
 from interp_jax.results.checkpoints import CheckpointStore
 from interp_jax.results.run_directory import chunk_directory, read_json

@@ -18,6 +18,7 @@ from rich.console import Console
 from interp_jax.experiments.built import built
 from interp_jax.experiments.config import build_engine, flat
 from interp_jax.experiments.exit import exit_cleanly
+from interp_jax.experiments.frozen import Chunk
 from interp_jax.experiments.job import freeze_job
 from interp_jax.experiments.main import parse
 from interp_jax.experiments.plan import Plan, groups
@@ -143,7 +144,9 @@ def say(plan: Plan, directory: Path, found: Sequence[Estimate], words: str) -> N
     n = sum(sum(one.chunks) for one in found)
     done = len(plan.members) - n
     before = f" ({done} more are finished)" if done else ""
-    print(f"{n} runs in {len(found)} groups and {len(plan.chunks)} chunks{said_of_waves(plan)}{before} → {directory}")
+    print(
+        f"{n} runs in {len(found)} groups and {len(plan.chunks)} chunks{said_of_waves(plan.chunks)}{before} → {directory}"
+    )
     print(f"devices: {len(jax.local_devices())} × {device.device_kind} ({device.platform})")
     if not found:
         return
@@ -154,10 +157,10 @@ def say(plan: Plan, directory: Path, found: Sequence[Estimate], words: str) -> N
     print(f"run it:  ./launch/local {words}\n     or  ./launch/slurm submit {shlex.quote(str(directory))}")
 
 
-def said_of_waves(plan: Plan) -> str:
+def said_of_waves(chunks: Sequence[Chunk]) -> str:
     """What is to be said of chunks that read one stream."""
-    waves = len({chunk.wave for chunk in plan.chunks})
-    return f" in {waves} wave{'s' if waves > 1 else ''}, each over one stream" if waves < len(plan.chunks) else ""
+    waves = len({chunk.wave for chunk in chunks})
+    return f" in {waves} wave{'s' if waves > 1 else ''}, each over one stream" if waves < len(chunks) else ""
 
 
 def spoken(seconds: float) -> str:

@@ -49,7 +49,7 @@ def sums(directory):
 def test_a_stream_is_made_once_for_all_groups_that_read_it(tmp_path, told):
     plan = freeze(tmp_path / "one", ["widths"])
     assert [(len(chunk.members), chunk.wave) for chunk in plan.chunks] == [(2, 0)] * 3
-    assert said_of_waves(plan) == " in 1 wave, each over one stream"
+    assert said_of_waves(plan.chunks) == " in 1 wave, each over one stream"
     worker([str(tmp_path / "one")])
     assert told() == {"reading": 1, "stretch 0": 1, "stretch 4": 1, "stretch 8": 1}
     assert sums(tmp_path / "one") == {(width, seed): 66.0 for width in (1, 2, 3) for seed in range(2)}

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from interp_jax.errors import InputError
-from interp_jax.experiments import worker as worker_module
+from interp_jax.experiments import chunk as chunk_module
 from interp_jax.experiments.job import run_job
 from interp_jax.experiments.plan import thaw
 from interp_jax.experiments.worker import main as worker
@@ -87,7 +87,7 @@ def test_rerun_of_one_member_keeps_the_others(tmp_path):
 def test_an_interrupted_rerun_keeps_what_was_there_and_goes_on(tmp_path, monkeypatch):
     job(tmp_path, ["seeds"], **{"engine.chunk": 1})
     before = {name: m["redo"] for name, m in chunks(tmp_path).items()}
-    run_chunk, runs = worker_module.run_chunk, []
+    run_chunk, runs = chunk_module.run_chunk, []
 
     def fails_at_the_second(one):
         runs.append(one.id)
@@ -95,7 +95,7 @@ def test_an_interrupted_rerun_keeps_what_was_there_and_goes_on(tmp_path, monkeyp
             raise KeyboardInterrupt
         return run_chunk(one)
 
-    monkeypatch.setattr(worker_module, "run_chunk", fails_at_the_second)
+    monkeypatch.setattr(chunk_module, "run_chunk", fails_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         job(tmp_path, ["seeds"], rerun=True, **{"engine.chunk": 1})
     kept = {h for m in chunks(tmp_path).values() for h in m["members"]}

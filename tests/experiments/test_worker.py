@@ -149,7 +149,7 @@ def test_the_same_error_three_times_running_ends_the_shard(tmp_path, monkeypatch
         tries.append(job.id)
         raise RuntimeError("broken")
 
-    monkeypatch.setattr("interp_jax.experiments.worker.run_chunk", broken)
+    monkeypatch.setattr("interp_jax.experiments.chunk.run_chunk", broken)
     with pytest.raises(RuntimeError, match="broken"):
         worker([str(tmp_path)])
     assert len(tries) == 3
