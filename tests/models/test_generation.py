@@ -148,10 +148,10 @@ def test_top_k_and_top_p_leave_the_most_likely():
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_logits_of_half_precision_are_sampled_as_others_are(dtype):
     """Noise in bfloat16 has 128 values, and sums of many small probabilities stand still: ties would go to the first ids."""
-    logits, n = jnp.zeros((20_000, 4_096), dtype), 4_096
+    logits, n = jnp.zeros((5_000, 4_096), dtype), 4_096
     draws = np.asarray(sample(logits, KEY, Sampling(1.0)))
     assert abs(draws.mean() - (n - 1) / 2) < 5 * n / (12 * len(draws)) ** 0.5
-    half = np.asarray(sample(logits[:4_000], KEY, Sampling(1.0, top_p=0.5)))
+    half = np.asarray(sample(logits[:1_000], KEY, Sampling(1.0, top_p=0.5)))
     assert 0.9 * n / 2 < half.max() < n / 2
 
 
