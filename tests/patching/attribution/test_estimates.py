@@ -73,19 +73,20 @@ def test_noising_is_denoising_of_the_prompts_exchanged(method):
 
 
 def test_all_sites_and_both_directions_are_one_program(compilations):
-    """Noising and denoising have the same two runs, and a run put into itself does nothing."""
-    params, prompts = contrast(MLP, jnp.float32)
-    ask = lambda prompts, *direction: attribute(
-        params, MLP, prompts, METRIC, *direction, sites=attributable_sites(MLP)
-    )
-    with compilations() as names:
-        first = ask(prompts)
-        back = ask(prompts, NOISING)
-        none = ask(prompts._replace(clean=prompts.corrupted))
+    """Noising and denoising have the same two runs, and a run put into itself does nothing; in float64."""
+    with jax.enable_x64(True):
+        params, prompts = contrast(MLP)
+        ask = lambda prompts, *direction: attribute(
+            params, MLP, prompts, METRIC, *direction, sites=attributable_sites(MLP)
+        )
+        with compilations() as names:
+            first = ask(prompts)
+            back = ask(prompts, NOISING)
+            none = ask(prompts._replace(clean=prompts.corrupted))
     assert names == ["estimate"]
-    np.testing.assert_allclose(first.corrupted, back.corrupted, rtol=1e-5)
-    np.testing.assert_allclose(first.clean, back.clean, rtol=1e-5)
-    assert all((nodes == 0).all() for nodes in jax.tree.leaves(none.effects))
+    np.testing.assert_allclose(first.corrupted, back.corrupted, rtol=1e-12)
+    np.testing.assert_allclose(first.clean, back.clean, rtol=1e-12)
+    assert all(np.abs(nodes).max() < 1e-12 for nodes in jax.tree.leaves(none.effects))
 
 
 def test_equal_methods_are_one_program(compilations):
