@@ -2,7 +2,8 @@
 
 A device that holds R members and computes b of them at once needs
 
-    bytes(R, b) = fixed + R · state + b · work
+    bytes(R, b) = fixed + R · state + b · work                        all at once, b = R
+                = fixed + (2 R + b) · state + b · work                b after b: results lie beside what they came from
 
 with `fixed` (what members share, constants), `state` (arguments and results of `advance`, which share their memory) and `work`
 (temporary arrays). The three are found by compiling populations of one and of two members a device, b = R, and asking the
@@ -49,13 +50,15 @@ class Memory(NamedTuple):
 
     def bytes(self, members: int, batch: int) -> float:
         """Bytes on a device that holds `members` and computes `batch` of them at once."""
-        return float(self.fixed + members * self.state + min(batch, members) * self.work)
+        one_copy = self.fixed + members * self.state + min(batch, members) * self.work
+        return float(one_copy + (members + batch) * self.state * (batch < members))
 
     def fits(self, most_at_once: int) -> int:
         """Members that fit on all devices together, at least one each; `most_at_once` on a device, 0 for all."""
         room = SHARE * self.limit - self.fixed
-        if most_at_once and room > most_at_once * (self.state + self.work):
-            n = (room - most_at_once * self.work) / max(self.state, 1.0)
+        at_once = most_at_once * (self.state + self.work)
+        if most_at_once and room > at_once:
+            n = max((room - at_once) / max(2 * self.state, 1.0), most_at_once)
         else:
             n = room / max(self.state + self.work, 1.0)
         return max(int(n), 1) * self.devices
@@ -80,14 +83,16 @@ def measure_memory(group: Sequence[Member]) -> Memory:
     return Memory(fixed, state, temporary, device_memory(), n_devices)
 
 
-def _sizes(experiment: Experiment, group: Sequence[Member], n: int) -> tuple[int, int]:
-    """Bytes on one device that n members keep and work in; members repeat where the group has fewer."""
+def _sizes(experiment: Experiment, group: Sequence[Member], n: int, batch: int = 0) -> tuple[int, int]:
+    """Bytes on one device that n members keep and work in, all at once or in batches; they repeat where the group has fewer."""
     hypers = parts.stack([group[i % len(group)].part for i in range(n)])
     layout = layout_of(experiment, hypers)
     with reader(experiment, layout.devices) as read:
         init = layout.lift(lambda hypers, _: (experiment.run.init(hypers.seed, hypers), hypers), 1, ALL)
         members = init(layout.hypers(hypers), ())
-        compiled = compile_advance(experiment, layout, members, read(0), layout.each or n // len(layout.devices))
+        compiled = compile_advance(
+            experiment, layout, members, read(0), batch or layout.each or n // len(layout.devices)
+        )
     sizes = compiled.memory_analysis()
     kept = sizes.argument_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
     return kept, sizes.temp_size_in_bytes

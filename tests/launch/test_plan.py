@@ -52,6 +52,9 @@ def test_memory_is_linear_and_what_the_compiler_says(tmp_path):
     experiment = built(group[0].config.experiment, group[0].part)
     kept, work = estimates._sizes(experiment, group, 16)  # four a device, of which four at once
     assert memory.bytes(4, 4) == pytest.approx(kept + work, rel=0.05)
+    few, many = (sum(estimates._sizes(experiment, group, n, batch=1)) for n in (64, 128))
+    assert memory.bytes(32, 1) - memory.bytes(16, 1) == pytest.approx(many - few, rel=0.05), "two copies of each"
+    assert memory.bytes(32, 1) == pytest.approx(many, rel=0.1)
     assert memory.work > 256 * 64 * 4  # the examples of a step
 
 
