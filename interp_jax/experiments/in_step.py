@@ -50,9 +50,9 @@ def in_step(
 
 
 def interrupt(chunks: Sequence[Steps]) -> None:
-    """Have chunks save their checkpoints, and end them."""
+    """Have chunks save their checkpoints, and end them. One that fails at it, as is recorded beside it, stops no other."""
     for chunk in chunks:
-        with patient(True), contextlib.suppress(KeyboardInterrupt, StopIteration):
+        with patient(True), contextlib.suppress(KeyboardInterrupt, Exception):
             chunk.throw(KeyboardInterrupt())
 
 

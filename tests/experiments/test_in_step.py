@@ -150,3 +150,24 @@ def test_who_is_behind_goes_first_and_what_is_spent_is_counted_by_turns():
     assert alone(chunk("c", (1,))) == "c" and np.array(order[-1]).tolist() == ["c", "1"]
     with pytest.raises(ZeroDivisionError):
         alone(1 / 0 for _ in range(1))
+
+
+def test_a_chunk_that_cannot_save_stops_no_other_from_saving():
+    saved = []
+
+    def chunk(name):
+        try:
+            yield 0
+        except KeyboardInterrupt:
+            if name == "full":
+                raise OSError("no space left") from None
+            saved.append(name)
+            raise
+
+    def interrupted():
+        yield 0
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        in_step([interrupted(), chunk("full"), chunk("b")], lambda *_: None, lambda i, error: pytest.fail(str(error)))
+    assert saved == ["b"]
