@@ -35,8 +35,8 @@ class Reading(NamedTuple):
 
 def read(params: Params, x: Float[Array, "B D"], cfg: Dictionary) -> Reading:
     """Z of all features."""
-    z = pre_activations(x, centre(params, cfg), params["W_enc"], params["b_enc"])
-    return Reading(x, jax.lax.stop_gradient(jnp.where(in_use(cfg), z, -jnp.inf)))
+    offsets = jnp.where(in_use(cfg), params["b_enc"], -jnp.inf)
+    return Reading(x, jax.lax.stop_gradient(pre_activations(x, centre(params, cfg), params["W_enc"], offsets)))
 
 
 def is_sparse(cfg: Dictionary) -> bool:

@@ -66,20 +66,37 @@ def dictionary_run(draw: Draw, describe: Describe) -> Run:
         situation = Situation(t / steps, memory.silent >= cfg.dead_after, jnp.exp(memory.log_factor))
         judged, grads = gradient(state.params, batch, cfg, situation)
         norm = optax.tree.norm(grads)
-        updates, opt_state = gradient_transformation(optimizer, steps).update(grads, state.opt_state, state.params)
-        params = constrained(optax.apply_updates(state.params, updates), cfg) | judged.settled
-        silent = jnp.where(judged.fired > 0, 0, memory.silent + len(batch.x))
+        finite = jnp.isfinite(judged.loss) & jnp.isfinite(norm)
         l0 = judged.fired.sum() / len(batch.x)
-        if cfg.resample_every:
-            anew = partial(resampled, cfg, optimizer, steps, batch, randomness.key(state.seed, "resample", t))
-            due = (t + 1) % cfg.resample_every == 0
-            params, opt_state, silent = jax.lax.cond(due, anew, lambda *same: same, params, opt_state, silent)
-        memory = Memory(silent, controlled(memory.log_factor, l0, cfg, situation))
-        metrics = {"loss": judged.loss, "l0": l0, "dead": situation.dead.mean(), "gradient": norm, **judged.terms}
-        moved = state.replace(params=params, opt_state=opt_state, memory=memory)
-        return Moved(moved, metrics, jnp.isfinite(judged.loss) & jnp.isfinite(norm))
 
-    return stepwise(init, step)
+        def moved() -> RunState:
+            rules = gradient_transformation(optimizer, steps)
+            updates, opt_state = rules.update(grads, state.opt_state, state.params, norm=norm)
+            params = held(finite, optax.apply_updates(state.params, updates), cfg) | judged.settled
+            silent = jnp.where(judged.fired > 0, 0, memory.silent + len(batch.x))
+            if cfg.resample_every:
+                anew = partial(resampled, cfg, optimizer, steps, batch, randomness.key(state.seed, "resample", t))
+                due = (t + 1) % cfg.resample_every == 0
+                params, opt_state, silent = jax.lax.cond(due, anew, lambda *same: same, params, opt_state, silent)
+            kept = Memory(silent, controlled(memory.log_factor, l0, cfg, situation))
+            return state.replace(params=params, opt_state=opt_state, memory=kept)
+
+        metrics = {"loss": judged.loss, "l0": l0, "dead": situation.dead.mean(), "gradient": norm, **judged.terms}
+        return Moved(moved, metrics, finite)
+
+    return stepwise(init, step, branch=on_cpu())
+
+
+def held(finite: Array, params: Params, cfg: Dictionary) -> Params:
+    """Parameters back on what constrains them; on a CPU in a branch, or Adam's update is computed again for lengths of rows."""
+    if not on_cpu():
+        return constrained(params, cfg)
+    return jax.lax.cond(finite, partial(constrained, cfg=cfg), lambda same: same, params)
+
+
+def on_cpu() -> bool:
+    """Whether branches are cheap: a GPU's wait for the host, and XLA makes one kernel of an update there."""
+    return jax.default_backend() == "cpu"
 
 
 def resampled(

@@ -64,7 +64,7 @@ def _decode_forward(n_rows: int, values: Array, W_dec: Array, feature: Array, ro
 def _decode_backward(n_rows: int, kept: Any, g: Float[Array, "R D"]) -> tuple[Any, ...]:
     values, W_dec, feature, row = kept
     ones = jnp.ones(W_dec.shape[1], W_dec.dtype)  # a product with them is a faster sum
-    d_values = lax.map(lambda slot: (W_dec[slot[0]] * _rows(g, slot[1])) @ ones, (feature, row))
+    d_values = lax.map(lambda slot: (W_dec[slot[0]] * _rows(g, slot[1])) @ ones, (feature, row), batch_size=UNROLL)
     return d_values, scatter(values, feature, row, g, W_dec.shape), None, None
 
 
@@ -97,7 +97,7 @@ def _attach_backward(kept: Any, d_values: Float[Array, "K B"]) -> tuple[Any, ...
     chosen, feature, row, x, b_dec, W_enc, b_enc = kept
     d_values = jnp.where(chosen, d_values, 0)  # what is past the chosen stays 0
     d_bias = jnp.zeros_like(b_enc).at[feature].add(d_values)
-    d_weight = scatter(d_values, feature, row, x - b_dec, W_enc.shape)
+    d_weight = scatter(d_values, feature, row, x - b_dec, W_enc.shape, zero=-0.0)
     d_x = _decode(len(x), d_values, W_enc, feature, row)  # dropped where nobody asks for it
     return None, None, None, d_x, -d_bias @ W_enc, d_weight, d_bias
 
@@ -111,13 +111,15 @@ def scatter(
     row: Int[Array, "K B"] | None,
     x: Float[Array, "R D"],
     shape: tuple[int, ...],
+    zero: float = 0.0,
 ) -> Float[Array, "F D"]:
     """Σ over entries of value · x[row], each added to the row of its feature.
 
-    Where each example has its own slots, a few examples at a time are added, which then stay in the cache.
+    Where each example has its own slots, a few examples at a time are added, which then stay in the cache. `zero` is what they
+    are added to, 0 or -0: of two scatters that begin alike, XLA makes the zeros once, and copies them for each.
     """
     n, width = values.shape
-    total = jnp.zeros(shape, x.dtype)
+    total = jnp.full(shape, zero, x.dtype)
     if row is not None:
         return _add(total, values, feature, lambda j: x[row[j]])
     together = math.gcd(width, TOGETHER)

@@ -57,9 +57,9 @@ class Run(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """One step: the state after it, its metrics, and whether all was finite, so that it counts."""
+    """One step: what makes the state after it, its metrics, and whether all was finite, so that it counts."""
 
-    state: RunState
+    state: Callable[[], RunState]
     metrics: Metrics
     finite: Bool[Array, ""]
 
@@ -85,15 +85,17 @@ def training_run(
         updates, opt_state = optimizer(hypers).update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         moved = state.replace(params=params, opt_state=opt_state)
-        return Moved(moved, {"loss": value, **metrics}, jnp.isfinite(value) & all_finite(params))
+        return Moved(lambda: moved, {"loss": value, **metrics}, jnp.isfinite(value) & all_finite(params))
 
     return stepwise(init, step)
 
 
-def stepwise(init: Callable[[Scalar, Hypers], RunState], step: Step) -> Run:
+def stepwise(init: Callable[[Scalar, Hypers], RunState], step: Step, branch: bool = False) -> Run:
     """The run that `step(state, hypers, t, shared)` takes on, as long as all stays finite.
 
-    Metrics are means over the span's finite steps; a member that took none reports NaN.
+    Metrics are means over the span's finite steps; a member that took none reports NaN. The state after a step that does not
+    count is left out element by element; with `branch`, for a step that knows beforehand whether it counts, it is not made.
+    Large parameters are then written in place, where a choice between old and new ones reads both.
     """
 
     def advance(state: RunState, hypers: Hypers, span: Span, shared: Any) -> tuple[RunState, Metrics]:
@@ -104,9 +106,11 @@ def stepwise(init: Callable[[Scalar, Hypers], RunState], step: Step) -> Run:
             good = alive & moved.finite
             stuck = state.replace(diverged_at=jnp.where(alive, t.astype(jnp.int32), state.diverged_at))
             sums = jax.tree.map(lambda s, m: s + jnp.where(good, m, 0.0), sums, moved.metrics)
-            return select(good, moved.state, stuck), sums, count + good
+            state = jax.lax.cond(good, moved.state, lambda: stuck) if branch else select(good, moved.state(), stuck)
+            return state, sums, count + good
 
-        shapes = jax.eval_shape(step, state, hypers, span.first, shared).metrics
+        metrics = lambda *arguments: step(*arguments).metrics
+        shapes = jax.eval_shape(metrics, state, hypers, span.first, shared)
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         state, sums, count = jax.lax.fori_loop(span.first, span.stop, take, (state, zeros, jnp.int32(0)))
         return state, jax.tree.map(lambda s: s / count, sums)

@@ -48,7 +48,7 @@ def experiment(config, read):
     def step(state, hypers, t, data):
         first, values = data
         read = values[t - first] * jnp.ones(config.width)
-        return Moved(state.replace(params=state.params + read), {"read": read[0]}, jnp.bool_(True))
+        return Moved(lambda: state.replace(params=state.params + read), {"read": read[0]}, jnp.bool_(True))
 
     def stream(shared, first, loaded):
         return first, loaded + shared

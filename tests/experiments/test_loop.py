@@ -60,7 +60,7 @@ def streamed(stream_steps, log_every=0):
     def step(state, hypers, t, data):
         first, squares = data
         read = squares[t - first]
-        return Moved(state.replace(params=state.params + read), {"read": read}, jnp.bool_(True))
+        return Moved(lambda: state.replace(params=state.params + read), {"read": read}, jnp.bool_(True))
 
     def stream(shared, first):
         return first, shared * (first + jnp.arange(stream_steps, dtype=jnp.float32)) ** 2

@@ -8,7 +8,7 @@ import pytest
 
 from interp_jax.errors import InputError
 from interp_jax.parts import stack
-from interp_jax.train.optimizer import Optimizer, gradient_transformation, rate
+from interp_jax.train.optimizer import Optimizer, clip_by_norm, gradient_transformation, rate
 
 PARAMS = {"W": jnp.array([1.0, -2.0]), "b": jnp.array([0.5])}
 
@@ -44,6 +44,17 @@ def assert_same(a, b):
 )
 def test_rules_are_those_of_optax(ours, theirs):
     assert_same(descend(gradient_transformation(ours, 5)), descend(theirs))
+
+
+@pytest.mark.parametrize(("norm", "factor"), [(None, 0.1), (jnp.float32(10), 0.05), (jnp.float32(0.1), 1.0)])
+def test_a_gradient_is_clipped_by_its_norm_or_by_one_that_is_known(norm, factor):
+    grads = {"W": jnp.array([3.0, -4.0]), "b": jnp.zeros(1)}
+    clipped, _ = clip_by_norm(0.5).update(grads, optax.EmptyState(), norm=norm)
+    assert_same(clipped, jax.tree.map(lambda g: factor * g, grads))
+
+
+def test_a_gradient_of_zeros_stays():
+    assert_same(clip_by_norm(0.5).update({"W": jnp.zeros(3)}, optax.EmptyState())[0], {"W": jnp.zeros(3)})
 
 
 @pytest.mark.parametrize("decay", ["constant", "linear", "cosine"])

@@ -8,7 +8,7 @@ import pytest
 
 from interp_jax import randomness
 from interp_jax.parts import hyper, part
-from interp_jax.train.run import ALIVE, Span, all_finite, training_run
+from interp_jax.train.run import ALIVE, Moved, RunState, Span, all_finite, stepwise, training_run
 
 
 @part
@@ -119,6 +119,25 @@ def test_a_diverged_member_keeps_its_last_finite_state(where):
     later, nothing = run.advance(after, config, span(20, 25), 1.0)
     same(later, after)
     assert np.isnan(nothing["loss"])
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_in_a_branch_a_step_is_the_same(members):
+    def step(state, hypers, t, shared):
+        moved = lambda: state.replace(params=jnp.sqrt(state.params) + hypers)
+        return Moved(moved, {"w": state.params}, (t != 3) | (hypers < 0.5))
+
+    def init(seed, hypers):
+        return RunState(jnp.int32(seed), hypers * 10, (), jnp.int32(ALIVE))
+
+    hypers = jnp.array([0.25, 0.75, 0.5])[:members]
+    found = []
+    for branch in (False, True):
+        run = stepwise(init, step, branch)
+        taken = jax.vmap(lambda h, run=run: run.advance(run.init(7, h), h, span(0, 6), ()))(hypers)
+        found.append(taken)
+    same(*found)
+    assert list(found[0][0].diverged_at) == [ALIVE, 3, 3][:members]
 
 
 def test_all_finite():
