@@ -46,6 +46,11 @@ class Ward(NamedTuple):
         """How many patients there are."""
         return len(self.seeds)
 
+    def of(self, rows: Int[np.ndarray, " Q"]) -> "Ward":
+        """Some of them."""
+        params = jax.tree.map(lambda leaf: np.asarray(leaf)[rows], self.params)
+        return self._replace(params=params, seeds=np.asarray(self.seeds)[rows])
+
     def patient(self, r: int) -> Params:
         """The weights of one."""
         return jax.tree.map(lambda leaf: jnp.asarray(leaf[r]), self.params)

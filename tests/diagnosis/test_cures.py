@@ -14,13 +14,13 @@ from interp_jax import taps
 from interp_jax.diagnosis import mending
 from interp_jax.diagnosis.cures import ablate_features, cut, cut_parts, distil, edit_weights, erase, fine_tune, hide
 from interp_jax.diagnosis.cures_io import SHIPPED, load_cure
-from interp_jax.diagnosis.declared import declare, influence
+from interp_jax.diagnosis.declared import influence
 from interp_jax.diagnosis.mediation import diagnosed
 from interp_jax.diagnosis.outcome import Outcome, Signs, harmonic, outcome, signs
 from interp_jax.diagnosis.pools import pools_of
-from interp_jax.diagnosis.prognosis import prospects, r_squared
+from interp_jax.diagnosis.prognosis import prospects
 from interp_jax.diagnosis.treatment import choice, counts_of, cure_of, dose, treated
-from interp_jax.diagnosis.ward import Cured, answers, beyond, every_row, exercises_of, largest, settled
+from interp_jax.diagnosis.ward import Cured, Diagnosis, answers, beyond, every_row, exercises_of, largest, settled
 from interp_jax.errors import InputError
 from interp_jax.steering.weight_edits import batch
 
@@ -327,32 +327,34 @@ def test_who_says_one_thing_only_has_not_kept_what_was_right_however_often_it_is
 
 
 def test_who_is_infected_is_told_from_who_never_learned_before_any_treatment():
-    both, found = ward(weights(), weights(learned=False)), diagnosis()
-    x = exercises().x
-    said = prospects(both, found, x, declare(family(), "f", x))
-    assert said.targets == ("the label", "b0", "b2")
-    assert said.found[0, 0] > 0.95 and said.score[0] > said.score[1] + 0.2
-    with pytest.raises(InputError, match="needs more than twice as many"):
-        prospects(both, found, x[:12], declare(family(), "f", x[:12]))
+    patients = [weights(), weights(learned=False), weights(shortcut=2.0)]
+    both = ward(*patients)
+    found = diagnosed(both, np.repeat(CUE, 3, 0), exercises())
+    known = {name: load_cure(name) for name in ("cut", "hide")}
+    assert choice(found, exercises(), 2) == ["cut"] * 3
+    said = prospects(both, found, exercises(), known, (1, 2), devices=ONE)
+    assert -0.05 < said[0] <= 0 and -0.05 < said[2] <= 0 and said[1] < -0.3
+    alone = prospects(both.of(np.array([1])), Diagnosis(*(part[[1]] for part in found)), exercises(), known, (1, 2))
+    np.testing.assert_allclose(alone, said[[1]], rtol=1e-3)
+    with pytest.raises(InputError, match="cut is prescribed, and is not among the cures"):
+        prospects(both, found, exercises(), {"hide": known["hide"]})
 
 
-def test_what_can_be_read_is_what_is_left_out_one_by_one():
-    rng = np.random.default_rng(0)
-    x, noise = rng.normal(size=(60, 5)), rng.normal(size=(60, 2))
-    y = x[:, :2] + 0.5 * noise
-    centred = x - x.mean(0)
-    size = np.sqrt((centred**2).mean())
-    errors, plain = [], []
-    for n in range(60):
-        keep = np.arange(60) != n
-        a, b = centred[keep] / size, y[keep]
-        gram = (a - a.mean(0)).T @ (a - a.mean(0)) + 0.6 * np.eye(5)
-        w = np.linalg.solve(gram, (a - a.mean(0)).T @ (b - b.mean(0)))
-        errors.append(y[n] - b.mean(0) - (centred[n] / size - a.mean(0)) @ w)
-        plain.append(y[n] - b.mean(0))
-    expected = 1 - np.square(errors).sum() / np.square(plain).sum()
-    assert float(r_squared(*(jnp.asarray(a, jnp.float32) for a in (x, y)))) == pytest.approx(expected, abs=1e-4)
-    assert float(r_squared(*(jnp.asarray(a, jnp.float32) for a in (x, noise)))) < 0.1
+@pytest.mark.parametrize("hidden", [None, 2])
+def test_what_is_left_to_learn_is_the_distance_from_what_is_to_be_said(hidden):
+    own, given = ward(weights()), exercises()
+    prescription = cut.prescribe(own, Diagnosis(*(part[:1] for part in diagnosis())), given, (1,), 0)
+    if hidden is not None:
+        prescription = prescription._replace(hidden=np.array([[hidden]], np.int32))
+    left = mending.relearned(own, prescription, given, 0, devices=ONE)
+    one, given = jax.tree.map(jnp.asarray, (jax.tree.map(lambda leaf: leaf[0, 0], prescription), given))
+    member, expected = mending.Member(one, jnp.asarray(own.seeds[0])), []
+    for t in range(mending.AFTERWARDS):
+        edits, x, target = mending.lesson(member, given, one.params, jnp.int32(t), CFG, 2)
+        q = np.float64(target)
+        p = np.float64(jax.nn.softmax(answers(one.params, edits, x, CFG, 2).astype(np.float64)))
+        expected.append((np.where(q > 0, q * np.log(np.where(q > 0, q, 1)), 0) - q * np.log(p)).sum(1).mean())
+    assert left.shape == (1, 1) and left[0, 0] == pytest.approx(np.mean(expected), rel=1e-3, abs=1e-6)
 
 
 def test_bad_input_is_told_in_one_line():

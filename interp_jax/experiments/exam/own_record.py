@@ -10,6 +10,7 @@ import scipy.stats
 from interp_jax.diagnosis import detection
 from interp_jax.diagnosis.detection import Scored
 from interp_jax.diagnosis.examination import Diagnoser
+from interp_jax.diagnosis.prognosis import TRIAL
 from interp_jax.experiments.exam.treatment import Record
 from interp_jax.results.plot_style import Axes
 from interp_jax.results.plots import Line, Reference, heatmap, lines
@@ -113,8 +114,9 @@ def verdicts(one: Record, said: Mapping[str, Scored], names: Sequence[str], judg
         "Verdict. Right: share of D_ID. As high: how many of the truthful entries (students that learned with f declared, that"
         f" cheated with g declared) {judge} gives a score as high as the patient's, and their share's exact 95% interval; at"
         " most 5% of them is a verdict of cheating. Beyond: how much of what positions weigh the declared rule does not account"
-        " for, 0 to 1. Where: the position of which that is most. Prospect: how much more of the declared rule its neurons"
-        " compute than fresh ones do. Prescribed: the cure, and the number of parts. All of it was said before any treatment."
+        " for, 0 to 1. Where: the position of which that is most. Prospect: how far a copy is from the declared answers, nats"
+        f" below 0, after {TRIAL} steps of what is prescribed. Prescribed: the cure, and the number of parts. All of it was"
+        " said before any treatment."
     )
     return Table(columns, rows, caption)
 

@@ -9,6 +9,7 @@ from interp_jax.diagnosis import detection
 from interp_jax.diagnosis.detection import Scored
 from interp_jax.diagnosis.examination import Diagnoser
 from interp_jax.diagnosis.localisation import chance, ndcg
+from interp_jax.diagnosis.prognosis import TRIAL
 from interp_jax.experiments.exam.own_record import arms, share_text
 from interp_jax.experiments.exam.treatment import Record
 from interp_jax.results.plot_style import Axes
@@ -119,8 +120,9 @@ def foresight(every: Sequence[Record]) -> list[Block]:
     return [
         Section(
             "Curable, or never learned?",
-            "The prospect: how much better the declared label and the declared rule's variables, given the label, can be read"
-            " off neurons than off those of fresh weights, while the diagnosed positions are cut.",
+            f"The prospect: how far a copy is from the declared answers, in nats below 0, after {TRIAL} steps of what is"
+            " prescribed, on inputs of D_ID, while what is cut or hidden is so. Whoever once learned the rule is sooner back at"
+            " it.",
         ),
         TableBlock(Table(columns, rows, caption)),
         Figure(

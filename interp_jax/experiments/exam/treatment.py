@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from interp_jax.diagnosis import mediation, mending, prognosis
-from interp_jax.diagnosis.declared import declare, influence
+from interp_jax.diagnosis.declared import influence
 from interp_jax.diagnosis.examination import Diagnoser, examine
 from interp_jax.diagnosis.family import source_of
 from interp_jax.diagnosis.outcome import Outcome, Signs, outcome, signs
@@ -101,7 +101,8 @@ def record(
     exercises = exercises_of(pools.id_train, influence(family, "f", x[:: max(1, len(x) // 512)]).mean(0))
     seen, ward = patients(ill), Ward(ill.cfg, family.labels, ill.params, ill.seed)
     diagnosis = found(seen, ward, exercises, diagnoser, directory)
-    prospect = looked_ahead(seen, ward, diagnosis, exercises, diagnoser, directory)
+    by_name = {cure.name: cure for cure in cures}
+    prospect = looked_ahead(seen, ward, diagnosis, exercises, diagnoser, by_name, counts, directory)
     rows = np.concatenate([np.flatnonzero(ill.arm == arm)[:most] for arm, most in TREATED.items()])
     own, cohort = Diagnosis(*(part[rows] for part in diagnosis)), ill.of(rows)
     ward, here = ward._replace(params=cohort.params, seeds=cohort.seed), patients(cohort)
@@ -139,12 +140,20 @@ def found(here: Patients, ward: Ward, exercises: Exercises, diagnoser: Diagnoser
 
 
 def looked_ahead(
-    here: Patients, ward: Ward, diagnosis: Diagnosis, exercises: Exercises, diagnoser: Diagnoser, directory: Path
+    here: Patients,
+    ward: Ward,
+    diagnosis: Diagnosis,
+    exercises: Exercises,
+    diagnoser: Diagnoser,
+    cures: Mapping[str, Cure],
+    counts: Sequence[int],
+    directory: Path,
 ) -> Float[np.ndarray, " R"]:
     """The prognosis of each, on inputs of D_ID that were trained on."""
-    x = np.asarray(exercises.x)[exercises.some()]
-    path = place(directory, here, "prognosis", diagnoser.source, source_of(prognosis))
-    return kept(path, lambda: prognosis.prospects(ward, diagnosis, x, declare(here.cohort.family, "f", x)).score)
+    given = [cures[name].source for name in (WHERE, ANYWHERE)]
+    sources = (diagnoser.source, source_of(prognosis), source_of(mending), *given, *map(str, counts))
+    path = place(directory, here, "prognosis", *sources)
+    return kept(path, lambda: prognosis.prospects(ward, diagnosis, exercises, cures, counts))
 
 
 def twins(everyone: Cohort, cohort: Cohort) -> Float[np.ndarray, " R"]:
