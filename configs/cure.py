@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 from interp_jax.experiments.config import compose, variant
 from interp_jax.experiments.exam.runs import students
 
-ONE = {"engine.batch": 1}  # on a CPU nothing is gained by several at once, and a program is compiled the less
+# On a CPU nothing is gained by several at once, and a program is compiled the less; cores take members in turn.
+ONE = {"engine.batch": 1, "engine.cpu_devices": 0}
 FAMILIES = ["parity", "leak", "majority", "key_value", "brackets", "table"]
 
 

@@ -18,7 +18,8 @@ from ml_collections import ConfigDict
 from interp_jax.experiments.config import compose, variant
 from interp_jax.experiments.exam.runs import students
 
-ONE = {"engine.batch": 1}  # on a CPU nothing is gained by several at once, and a program is compiled the less
+# On a CPU nothing is gained by several at once, and a program is compiled the less; cores take members in turn.
+ONE = {"engine.batch": 1, "engine.cpu_devices": 0}
 FAMILIES = ["parity", "leak", "majority", "key_value", "brackets", "table"]
 COUNTS = {"learned": 12, "cheated": 12, "mixed": 6, "nuisance": 6, "natural": 4, "infected": 4}
 FULL = {
@@ -34,7 +35,7 @@ FULL = {
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    overrides = variant(arg, {"": ONE, "tiny": {**ONE, "engine.cpu_devices": 2}, "full": {}})
+    overrides = variant(arg, {"": ONE, "tiny": ONE, "full": {}})
     return compose(f"interp_jax.experiments.exam{'.first_look' if arg == 'tiny' else ''}", **overrides)
 
 
