@@ -14,21 +14,20 @@ Leaves that lie over several processes are written by all of them, each its part
 and `load`, and the first one alone does what is done once.
 """
 
-import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
 from interp_jax.atomic_io import DISK_FULL, disk_full, explained, sync_directory, write_json
 from interp_jax.errors import InputError
+from interp_jax.results.orbax_io import lies_apart, meet, opened
 from interp_jax.results.sidecar import (
     CHANGED,
     SIDECAR,
@@ -81,18 +80,18 @@ class CheckpointStore:
         Raises:
           InputError: disk full, directory not writable.
         """
-        together = _lies_apart(tree)
+        together = lies_apart(tree)
         leaves = named_leaves(tree if together else jax.tree.map(np.asarray, jax.device_get(tree)))
         with explained(self.directory / str(step)):
             if first := not together or jax.process_index() == 0:
                 self._sweep()
                 self._check_room(step, leaves)
-            _meet(together, f"begin {step}")
+            meet(together, f"begin {step}")
             written = self._write(step, leaves, together)
             if first:
                 write_json(written / SIDECAR, described(leaves, file_digests(written), self.config_hash, keep))
                 self._take_place(written, step)
-            _meet(together, f"end {step}")
+            meet(together, f"end {step}")
 
     def _take_place(self, written: Path, step: int) -> None:
         self._retire(step)
@@ -142,7 +141,7 @@ class CheckpointStore:
           InputError: made by another config, or for a tree of other leaves.
         """
         path = self.directory / str(step)
-        return self._load_parts(step, like) if _lies_apart(like) else _laid_out(self._read(step), like, path)
+        return self._load_parts(step, like) if lies_apart(like) else _laid_out(self._read(step), like, path)
 
     def load_branch(self, step: int, name: str, like: Any) -> Any:
         """What lies under `name` in the verified tree of one checkpoint, laid out as `like`; errors are those of `load`."""
@@ -168,7 +167,7 @@ class CheckpointStore:
     def _write(self, step: int, leaves: dict[str, Any], together: bool) -> Path:
         stored = {name: leaf for name, leaf in leaves.items() if leaf.size}  # Orbax refuses arrays without elements
         try:
-            with _manager(self.directory / WRITING, together) as manager:
+            with opened(self.directory / WRITING, together) as manager:
                 manager.save(step, args=ocp.args.StandardSave(stored), force=True)
         except Exception as error:  # the storage library wraps the operating system's error in types of its own
             if any(os.strerror(number) in str(error) for number in DISK_FULL):
@@ -210,7 +209,7 @@ class CheckpointStore:
 
     def _restored(self, step: int, stored: dict[str, Any], together: bool) -> dict[str, Any]:
         try:
-            with _manager(self.directory, together) as manager:
+            with opened(self.directory, together) as manager:
                 return manager.restore(step, args=ocp.args.StandardRestore(stored))
         except Exception as error:  # whatever a damaged file makes of Orbax, the answer is the checkpoint before
             raise BadCheckpoint(f"unreadable: {_first_line(error)}") from error
@@ -237,42 +236,6 @@ class CheckpointStore:
 
     def _sweep(self) -> None:
         shutil.rmtree(self.directory / WRITING, ignore_errors=True)
-
-
-def _lies_apart(tree: Any) -> bool:
-    """Whether arrays lie over several processes, so that none has all of them."""
-    where = [getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(tree)]
-    return any(sharding is not None and not sharding.is_fully_addressable for sharding in where)
-
-
-def _meet(together: bool, where: str) -> None:
-    """Wait for the other processes, if there are any."""
-    if together:
-        multihost_utils.sync_global_devices(f"checkpoint: {where}")
-
-
-@contextlib.contextmanager
-def _manager(directory: Path, together: bool) -> Iterator[ocp.CheckpointManager]:
-    """Orbax, synchronous, without its advice on shardings and retention, which are decided here.
-
-    Of several processes that run a chunk either all call it together, or one alone, which must not make it wait for the others.
-    """
-    process = jax.process_index()
-    alone = () if together else (process, {process}, f"process{process}")
-    processes = ocp.options.MultiprocessingOptions(*alone)
-    options = ocp.CheckpointManagerOptions(
-        enable_async_checkpointing=False, save_root_metadata=False, create=False, multiprocessing_options=processes
-    )
-    handler = ocp.StandardCheckpointHandler(multiprocessing_options=processes)
-    directory.mkdir(parents=True, exist_ok=True)
-    chatter = logging.getLogger("absl")
-    level = chatter.level
-    chatter.setLevel(logging.CRITICAL)  # what fails is raised, and says so in one line
-    try:
-        with ocp.CheckpointManager(directory, options=options, item_handlers=handler) as manager:
-            yield manager
-    finally:
-        chatter.setLevel(level)
 
 
 def _laid_out(leaves: dict[str, np.ndarray], like: Any, path: Path) -> Any:
