@@ -19,7 +19,7 @@ from interp_jax.diagnosis.ward import Diagnosis, Exercises, Prescription, Ward
 
 TOUCHES = "hidden"
 # What an infection has silenced takes more to be heard again than a path that is cut off takes to be done without.
-OPTIMIZER = replace(mending.OPTIMIZER, learning_rate=5e-3, weight_decay=0.5, warmup_steps=50)
+OPTIMIZER = replace(mending.OPTIMIZER, learning_rate=5e-3, warmup_steps=50)
 
 
 def prescribe(
