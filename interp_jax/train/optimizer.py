@@ -78,7 +78,7 @@ def gradient_transformation(optimizer: Optimizer, steps: int) -> optax.GradientT
     }
     clip = (clip_by_norm(optimizer.clip_norm),) if optimizer.clip_norm else ()
     descend = optax.scale_by_schedule(lambda count: -rate(optimizer, steps, count))
-    return optax.chain(*clip, *rules[optimizer.name], descend)
+    return optax.with_extra_args_support(optax.chain(*clip, *rules[optimizer.name], descend))
 
 
 def clip_by_norm(most: float) -> optax.GradientTransformationExtraArgs:
