@@ -52,11 +52,24 @@ def prospects(
     for name in np.unique(prescribed):
         if name not in cures:
             raise InputError(f"prognosis: {name} is prescribed, and is not among the cures that are given")
-        cure, rows = cures[str(name)], np.flatnonzero(prescribed == name)
-        own, of_own = ward.of(rows), Diagnosis(*(np.asarray(part)[rows] for part in diagnosis))
-        numbers = counts_of(cure, own, counts)
-        every = cure.prescribe(own, of_own, exercises, numbers, seed)
-        index = np.arange(len(rows)), dose(cure, of_own, numbers)
-        at_dose = jax.tree.map(lambda leaf: np.asarray(leaf)[index][:, None], every)  # noqa: B023
-        found[rows] = -relearned(own, at_dose, exercises, min(TRIAL, cure.steps), cure.optimizer, devices)[:, 0]
+        rows = np.flatnonzero(prescribed == name)
+        own = Diagnosis(*(np.asarray(part)[rows] for part in diagnosis))
+        found[rows] = -trial(ward.of(rows), own, exercises, cures[str(name)], counts, seed, devices)
     return found
+
+
+def trial(
+    ward: Ward,
+    diagnosis: Diagnosis,
+    exercises: Exercises,
+    cure: Cure,
+    counts: Sequence[int],
+    seed: int,
+    devices: list[jax.Device] | None,
+) -> Float[np.ndarray, " R"]:
+    """How far copies are from what is to be said, nats, after the first steps of a cure at the number that is prescribed."""
+    counts = counts_of(cure, ward, counts)
+    index = np.arange(ward.n), dose(cure, diagnosis, counts)
+    every = cure.prescribe(ward, diagnosis, exercises, counts, seed)
+    at_dose = jax.tree.map(lambda leaf: np.asarray(leaf)[index][:, None], every)
+    return relearned(ward, at_dose, exercises, min(TRIAL, cure.steps), cure.optimizer, devices)[:, 0]
