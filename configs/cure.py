@@ -32,4 +32,4 @@ def sweep_tiny() -> Iterator[dict[str, Any]]:
 
 def sweep_default() -> Iterator[dict[str, Any]]:
     """Every family."""
-    yield from students(FAMILIES, {"learned": 6, "cheated": 6, "nuisance": 4, "infected": 4})
+    yield from students(FAMILIES, {"learned": 6, "cheated": 6, "nuisance": 4, "infected": 6})
