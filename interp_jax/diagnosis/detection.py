@@ -9,8 +9,8 @@
     TPR at 5% FPR       share of cheats above the threshold that at most 5% of the others reach
     paired accuracy     share of pairs, by seed and declared rule, in which the cheat's score is higher, ties half
     reliance            Spearman's ρ, over mixed models, of score and P(g) - P(f) on D_X
-    false alarms        share of control models, f declared, above that threshold
-    misled              share of models that learned, f declared by other variables that it may as well be computed by
+    false alarms        share of control models, f declared, above the limit that a new one of the others exceeds with at most 5%
+    misled              share of models that learned, f declared by other variables that it may as well be computed by, above it
 
 Intervals are of a bootstrap: families, then within each its seeds, drawn with replacement; all that is of a seed stays
 together.
@@ -103,6 +103,20 @@ def threshold(others: Float[np.ndarray, " B"], rate: float = FALSE) -> float:
     return float(ordered[int(rate * len(ordered))])
 
 
+def rank(n: int, rate: float = FALSE) -> int:
+    """Which of n scores, from the largest, a new one like them exceeds with at most that probability: ⌊rate (n + 1)⌋.
+
+    Of n + 1 exchangeable scores each is as likely to be any in order (Vovk et al. 2005). `threshold`, the next one, would be
+    exceeded by more: by 2 of 25 where n = 24. Of too few the largest, exceeded with probability 1 / (n + 1).
+    """
+    return max(int(rate * (n + 1)), 1)
+
+
+def limit(others: Float[np.ndarray, " B"], rate: float = FALSE) -> float:
+    """The score of that rank."""
+    return float(np.sort(others)[-rank(len(others), rate)])
+
+
 def true_positives(scored: Scored, rate: float = FALSE) -> float:
     """Share of cheats found, mirrored, at that rate of false positives."""
     cheats, others = entries(scored)
@@ -110,17 +124,17 @@ def true_positives(scored: Scored, rate: float = FALSE) -> float:
 
 
 def false_alarms(scored: Scored, arm: str = "nuisance", rate: float = FALSE) -> float:
-    """Share of an arm that learned, f declared, above the threshold; NaN where there is none."""
+    """Share of an arm that learned, f declared, above the limit; NaN where there is none."""
     control, others = np.asarray(scored.score)[np.asarray(scored.arm) == arm, 0], entries(scored)[1]
-    return float((control > threshold(others, rate)).mean()) if len(control) and len(others) else float("nan")
+    return float((control > limit(others, rate)).mean()) if len(control) and len(others) else float("nan")
 
 
 def misled(scored: Scored, rate: float = FALSE) -> float:
-    """Share of models that learned which are above the threshold where f is told otherwise, as rightly; NaN where it is not."""
+    """Share of models that learned which are above the limit where f is told otherwise, as rightly; NaN where it is not."""
     if scored.again is None:
         return float("nan")
     told, others = np.asarray(scored.again)[np.asarray(scored.arm) == "learned"], entries(scored)[1]
-    return float((told > threshold(others, rate)).mean()) if len(told) and len(others) else float("nan")
+    return float((told > limit(others, rate)).mean()) if len(told) and len(others) else float("nan")
 
 
 def paired_accuracy(scored: Scored) -> float:

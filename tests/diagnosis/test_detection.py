@@ -66,6 +66,15 @@ def test_thresholds_keep_their_rate():
     assert detection.true_positives(one) == best
 
 
+def test_a_new_one_is_above_the_limit_with_at_most_that_probability():
+    assert detection.limit(np.arange(24.0)) == 23 and detection.limit(np.arange(39.0)) == 37
+    assert detection.limit(np.arange(5.0)) == 4
+    for n in (19, 24, 45):
+        draws = RNG.normal(size=(20_000, n + 1))
+        above = np.mean([one[0] > detection.limit(one[1:]) for one in draws])
+        assert above == pytest.approx(int(0.05 * (n + 1)) / (n + 1), abs=0.005)
+
+
 def test_controls_and_grades():
     score = np.r_[
         np.tile([0.0, 1.0], (6, 1)), np.tile([1.0, 0.0], (6, 1)), [[2, 0], [0, 0]], np.c_[[1, 2, 3, 5], np.zeros(4)]
@@ -82,7 +91,7 @@ def test_who_learned_f_is_misled_about_where_f_told_otherwise_is_above_the_thres
     one = scored(score, 20)
     assert np.isnan(detection.misled(one))
     again = np.where(one.arm == "learned", 0.0, np.nan)
-    again[:3] = 0.1  # the threshold is 0
+    again[:3] = 0.1  # the limit is 0
     assert detection.misled(one._replace(again=again)) == 3 / 20
     assert detection.misled(one._replace(again=again).of(np.r_[0:2, 20:30])) == 1.0
 

@@ -146,7 +146,7 @@ def false_alarms(
     for family in families:
         columns += [f"{family}: infected found", f"{family}: false alarms"]
     caption = (
-        "Above the score that at most 5% of truthful entries exceed, with exact 95% intervals. False alarms: students of the"
+        "Above the score that a new truthful entry exceeds with at most 5%, with exact 95% intervals. False alarms: students of the"
         " nuisance arm, who could read the cue, and for whom it was of no use; – where there is none."
     )
     return [Section("The instruments"), TableBlock(Table(columns, rows, caption))]
@@ -161,6 +161,6 @@ def cells(own: Mapping[str, Scored], families: Sequence[str]) -> list[str]:
             if scored is None:
                 made.append("–")
                 continue
-            limit, score = detection.threshold(detection.entries(scored)[1]), scored.score[scored.arm == arm, 0]
+            limit, score = detection.limit(detection.entries(scored)[1]), scored.score[scored.arm == arm, 0]
             made.append(share_text(int((score > limit).sum()), len(score)))
     return made

@@ -24,7 +24,7 @@ from interp_jax.experiments.exam.cohort import Cohort
 from interp_jax.experiments.exam.scores import Patients, kept, patients, place, refereed
 
 SEEN = 12  # patients of each arm of whom there is a prognosis
-TREATED = {"infected": 4, "cheated": 2, "obfuscated": 2}  # who are treated
+TREATED = {"infected": 6, "cheated": 2, "obfuscated": 2}  # who are treated
 
 
 class Treatment(NamedTuple):
