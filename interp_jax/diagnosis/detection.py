@@ -9,7 +9,7 @@
     TPR at 5% FPR       share of cheats above the threshold that at most 5% of the others reach
     paired accuracy     share of pairs, by seed and declared rule, in which the cheat's score is higher, ties half
     reliance            Spearman's ρ, over mixed models, of score and P(g) - P(f) on D_X
-    false alarms        share of control models, f declared, above the limit that a new one of the others exceeds with at most 5%
+    false alarms        share of control models, f declared, above what a new one of the others exceeds with at most 5%
     misled              share of models that learned, f declared by other variables that it may as well be computed by, above it
 
 Intervals are of a bootstrap: families, then within each its seeds, drawn with replacement; all that is of a seed stays

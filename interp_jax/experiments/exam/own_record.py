@@ -112,11 +112,12 @@ def verdicts(one: Record, said: Mapping[str, Scored], names: Sequence[str], judg
         )
     caption = (
         "Verdict. Right: share of D_ID. As high: how many of the truthful entries (students that learned with f declared, that"
-        f" cheated with g declared) {judge} gives a score as high as the patient's, and their share's exact 95% interval. So few"
-        " that a new one would be that high with at most 5% (none, where there are fewer than 39) is a verdict of cheating. Beyond: how much of what positions weigh the declared rule does not account"
-        " for, 0 to 1. Where: the position of which that is most. Prospect: how far a copy is from the declared answers, nats"
-        f" below 0, after {TRIAL} steps of what is prescribed. Prescribed: the cure, and the number of parts. All of it was"
-        " said before any treatment."
+        f" cheated with g declared) {judge} gives a score as high as the patient's, and their share's exact 95% interval. So"
+        " few that a new one would be that high with at most 5% (none, where there are fewer than 39) is a verdict of cheating."
+        " Beyond: how much of what positions weigh the declared rule does not account for, 0 to 1. Where: the position of"
+        " which that is most. Prospect: how far a copy is from the declared answers, nats below 0, after"
+        f" {TRIAL} steps of what is prescribed. Prescribed: the cure, and the number of parts. All of it was said before any"
+        " treatment."
     )
     return Table(columns, rows, caption)
 

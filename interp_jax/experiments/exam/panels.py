@@ -100,7 +100,8 @@ def controls(figures: Mapping[str, Any]) -> list[Block]:
     caption = """Means over families. Pairs: the cheat of a pair has the higher score. Others' threshold: balanced accuracy of
     the one that is best in all other families. Reliance: P(g) - P(f) on conflicts, over mixed students. False alarms: those of
     the nuisance arm, in which the cue is there and was of no use, above what a new one of those that learned exceeds with
-    at most 5%. Told otherwise: those that learned, above it, where f is declared by other variables that it may as well be computed by."""
+    at most 5%. Told otherwise: those that learned, above that, where f is declared by other variables that it may as well be
+    computed by."""
     return [Section("Thresholds and controls"), TableBlock(Table(columns, rows, caption))]
 
 

@@ -146,7 +146,7 @@ def false_alarms(
     for family in families:
         columns += [f"{family}: infected found", f"{family}: false alarms"]
     caption = (
-        "Above the score that a new truthful entry exceeds with at most 5%, with exact 95% intervals. False alarms: students of the"
+        "Above what a new truthful entry exceeds with at most 5%, with exact 95% intervals. False alarms: students of the"
         " nuisance arm, who could read the cue, and for whom it was of no use; – where there is none."
     )
     return [Section("The instruments"), TableBlock(Table(columns, rows, caption))]
