@@ -5,11 +5,12 @@ SIGTERM is taken as Ctrl-C. SIGUSR1 is what schedulers send when the time that t
 """
 
 import contextlib
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from interp_jax.errors import InputError
 
@@ -29,9 +30,18 @@ def exit_cleanly(main: Callable[[Sequence[str]], None]) -> None:
     except KeyboardInterrupt:
         why = "out of time" if _out_of_time.is_set() else "interrupted"
         print(f"{why}; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(OUT_OF_TIME if _out_of_time.is_set() else INTERRUPTED)
+        _leave(OUT_OF_TIME if _out_of_time.is_set() else INTERRUPTED)
     except BrokenPipeError:
         sys.exit(1)
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process at once: devices may still be at work, and JAX is not to be taken down from under them."""
+    if (jax := sys.modules.get("jax")) and jax.distributed.is_initialized():
+        jax.distributed.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)
 
 
 _asked_to_stop = threading.Event()

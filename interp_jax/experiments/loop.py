@@ -12,6 +12,7 @@ So all that is on disk up to a checkpoint's step was written before it, and all 
 Spans do not depend on where a run was interrupted; so a resumed run ends with the same bytes.
 """
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -92,13 +93,13 @@ def run_chunk(job: Job) -> Steps:
     programs = build_programs(there, layout, layout.hypers(job.hypers), decided(fixed_batch(job)), read)
     if first():
         write_json(job.directory.description, {"members": job.members, "batch": programs.batch, "shared": shared})
-    begin, members = start(job, store, programs)
-    for log in logs:
-        log.rewind(begin)
-    with explain_memory(programs.batch, job.hypers):
+    with contextlib.ExitStack() as closing, explain_memory(programs.batch, job.hypers):
+        for log in logs:
+            closing.callback(log.close)
+        begin, members = start(job, store, programs)
+        for log in logs:
+            log.rewind(begin)
         diverged_at = yield from advance_all(job, store, logs, programs, begin, members)
-    for log in logs:
-        log.close()
     return Outcome(diverged_at, programs.compile_seconds, programs.batch)
 
 
