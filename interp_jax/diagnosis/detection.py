@@ -6,10 +6,10 @@
                 can be matched by their loss within a calliper (Rosenbaum & Rubin 1985)
 
     AUROC               P(score of a cheat > score of one that learned), ties half
-    TPR at 5% FPR       share of cheats above the threshold that at most 5% of the others reach
+    TPR at 5% FPR       share of cheats above the limit that a new one of the others would exceed with at most 5%
     paired accuracy     share of pairs, by seed and declared rule, in which the cheat's score is higher, ties half
     reliance            Spearman's ρ, over mixed models, of score and P(g) - P(f) on D_X
-    false alarms        share of control models, f declared, above what a new one of the others exceeds with at most 5%
+    false alarms        share of control models, f declared, above that limit
     misled              share of models that learned, f declared by other variables that it may as well be computed by, above it
 
 Intervals are of a bootstrap: families, then within each its seeds, drawn with replacement; all that is of a seed stays
@@ -97,17 +97,12 @@ def calliper(loss: Float[np.ndarray, " R"], arm: np.ndarray, width: float = CALL
     return np.sort(np.array(chosen, int))
 
 
-def threshold(others: Float[np.ndarray, " B"], rate: float = FALSE) -> float:
-    """The least score above which at most that share of them lies."""
-    ordered = np.sort(others)[::-1]
-    return float(ordered[int(rate * len(ordered))])
-
-
 def rank(n: int, rate: float = FALSE) -> int:
     """Which of n scores, from the largest, a new one like them exceeds with at most that probability: ⌊rate (n + 1)⌋.
 
-    Of n + 1 exchangeable scores each is as likely to be any in order (Vovk et al. 2005). `threshold`, the next one, would be
-    exceeded by more: by 2 of 25 where n = 24. Of too few the largest, exceeded with probability 1 / (n + 1).
+    Of n + 1 exchangeable scores each is as likely to be any in order (Vovk et al. 2005). The score that 5% of n exceed would be
+    exceeded by more of the new: of n = 24 one exceeds the second, and 2 of 25 new ones. Of too few it is the largest, exceeded
+    with probability 1 / (n + 1).
     """
     return max(int(rate * (n + 1)), 1)
 
@@ -120,7 +115,7 @@ def limit(others: Float[np.ndarray, " B"], rate: float = FALSE) -> float:
 def true_positives(scored: Scored, rate: float = FALSE) -> float:
     """Share of cheats found, mirrored, at that rate of false positives."""
     cheats, others = entries(scored)
-    return float((cheats > threshold(others, rate)).mean()) if len(cheats) else float("nan")
+    return float((cheats > limit(others, rate)).mean()) if len(cheats) else float("nan")
 
 
 def false_alarms(scored: Scored, arm: str = "nuisance", rate: float = FALSE) -> float:
