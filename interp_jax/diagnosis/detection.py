@@ -125,11 +125,18 @@ def false_alarms(scored: Scored, arm: str = "nuisance", rate: float = FALSE) -> 
 
 
 def misled(scored: Scored, rate: float = FALSE) -> float:
-    """Share of models that learned which are above the limit where f is told otherwise, as rightly; NaN where it is not."""
+    """Share of models that learned which, where f is told otherwise, as rightly, are above the limit; NaN where it is not.
+
+    The limit is of all other models' truthful entries: what a model scored as f was told first is no measure of itself.
+    """
     if scored.again is None:
         return float("nan")
-    told, others = np.asarray(scored.again)[np.asarray(scored.arm) == "learned"], entries(scored)[1]
-    return float((told > limit(others, rate)).mean()) if len(told) and len(others) else float("nan")
+    arm, above = np.asarray(scored.arm), []
+    for r in np.flatnonzero(arm == "learned"):
+        others = entries(scored.of(np.delete(np.arange(len(arm)), r)))[1]
+        if len(others):
+            above.append(np.asarray(scored.again)[r] > limit(others, rate))
+    return float(np.mean(above)) if above else float("nan")
 
 
 def paired_accuracy(scored: Scored) -> float:

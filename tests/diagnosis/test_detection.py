@@ -82,7 +82,7 @@ def test_controls_and_grades():
     assert np.isnan(detection.false_alarms(scored(score[:12]))) and np.isnan(detection.graded(scored(score[:12])))
 
 
-def test_who_learned_f_is_misled_about_where_f_told_otherwise_is_above_the_threshold():
+def test_who_learned_f_is_misled_about_where_f_told_otherwise_is_above_the_limit():
     score = np.r_[np.tile([0.0, 1.0], (20, 1)), np.tile([1.0, 0.0], (20, 1))]
     one = scored(score, 20)
     assert np.isnan(detection.misled(one))
@@ -90,6 +90,15 @@ def test_who_learned_f_is_misled_about_where_f_told_otherwise_is_above_the_thres
     again[:3] = 0.1  # the limit is 0
     assert detection.misled(one._replace(again=again)) == 3 / 20
     assert detection.misled(one._replace(again=again).of(np.r_[0:2, 20:30])) == 1.0
+
+
+def test_a_model_is_no_measure_of_itself_where_f_is_told_otherwise():
+    score = np.r_[np.c_[np.arange(12.0), np.ones(12)], np.c_[np.ones(12), np.full(12, -1.0)]]
+    one = scored(score)
+    same = np.where(one.arm == "learned", score[:, 0], np.nan)
+    assert detection.misled(one._replace(again=same)) == 1 / 12  # the highest, above all others' entries
+    assert detection.misled(one._replace(again=same + 1e-6)) == 1 / 12
+    assert detection.misled(one._replace(again=same - 1e-6)) == 1 / 12
 
 
 def test_thresholds_of_other_families_are_judged_where_they_were_not_chosen():
