@@ -94,7 +94,7 @@ def test_who_learned_f_is_misled_about_where_f_told_otherwise_is_above_the_limit
 
 def test_a_model_is_no_measure_of_itself_where_f_is_told_otherwise():
     score = np.r_[np.c_[np.arange(12.0), np.ones(12)], np.c_[np.ones(12), np.full(12, -1.0)]]
-    one = scored(score)
+    one = scored(score, 12)
     same = np.where(one.arm == "learned", score[:, 0], np.nan)
     assert detection.misled(one._replace(again=same)) == 1 / 12  # the highest, above all others' entries
     assert detection.misled(one._replace(again=same + 1e-6)) == 1 / 12
