@@ -40,13 +40,14 @@ def test_members_are_few_groups_of_every_arm(arg):
     assert {one.seed for one in pairs if one.arm.learned == 1} >= {one.seed for one in pairs if one.arm.learned == 0}
 
 
-def test_a_family_of_ones_own_sits_beside_those_of_the_default(tmp_path):
+@pytest.mark.parametrize("name", ["configs/exam.py", "configs/cure.py"])
+def test_a_family_of_ones_own_sits_beside_those_of_the_default(name, tmp_path):
     file = tmp_path / "mine.py"
     file.write_text((Path(families.__path__[0]) / "parity.py").read_text().replace('"parity"', '"mine"'))
-    config, module, _ = load_config("configs/exam.py")
+    config, module, _ = load_config(name)
     config = override(config, {"family": f"leak,{file}"})
     beside = expand(config, module, ["beside"], told=("family",))
-    default = {one.hash for one in expand(load_config("configs/exam.py")[0], module)}
+    default = {one.hash for one in expand(load_config(name)[0], module)}
     assert default < {one.hash for one in beside}
     own = [one for one in beside if one.hash not in default]
     assert len(own) == len(default) // 6 and {one.part.family for one in own} == {str(file)}
