@@ -15,7 +15,7 @@ from interp_jax.errors import InputError, nearest
 from interp_jax.experiments.experiment import GroupResult, select
 from interp_jax.experiments.sweep import content_hash
 from interp_jax.parts import part
-from interp_jax.results.report import Code, Page, Section, TableBlock, Text
+from interp_jax.results.blocks import Code, Page, Section, TableBlock, Text
 from interp_jax.results.tables import Interval, Table
 
 MODULES = (

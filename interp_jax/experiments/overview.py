@@ -12,7 +12,7 @@ import numpy as np
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.table import swept
 from interp_jax.results import plots
-from interp_jax.results.report import Block, Figure, Section
+from interp_jax.results.blocks import Block, Figure, Section
 from interp_jax.results.sweep_plots import Coordinate, parallel
 
 SEED, EXPERIMENT = "seed", "experiment"

@@ -16,7 +16,8 @@ from interp_jax.experiments.frozen import FrozenSweep, read_frozen
 from interp_jax.experiments.overview import overview
 from interp_jax.experiments.plan import Plan
 from interp_jax.experiments.progress import ChunkProgress, progress, run_again, unfinished
-from interp_jax.results.report import Block, Code, Page, Section, TableBlock, write_report
+from interp_jax.results.blocks import Block, Code, Page, Section, TableBlock
+from interp_jax.results.report import write_report
 from interp_jax.results.run_directory import read_json
 from interp_jax.results.tables import Table
 from interp_jax.train.run import ALIVE

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from interp_jax.results.report import Insert
+from interp_jax.results.blocks import Insert
 
 FEATURES_PER_FILE = 256
 FULL = 32_767  # the largest activation of a feature

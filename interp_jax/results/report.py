@@ -1,7 +1,6 @@
 """The report: one HTML page that explains itself, opens from a disk without a network, and can be mailed and printed.
 
-A report is a list of blocks, written in order. All text in it is data: it is escaped, `between backticks` it is set as
-code, and an empty line begins a paragraph. Plotly's script lies once beside the report, as `plotly.min.js`.
+A report is a list of blocks, written in order. Plotly's script lies once beside the report, as `plotly.min.js`.
 """
 
 import html
@@ -11,94 +10,19 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import plotly.offline
-from jaxtyping import Num
 
 from interp_jax.atomic_io import jsonable, write_text
 from interp_jax.results import tables
+from interp_jax.results.blocks import Block, Code, Details, Figure, Insert, Section, TableBlock, Text, Tokens
 from interp_jax.results.plot_style import BLANKS
 
 SCRIPT = "plotly.min.js"
 FALLBACK = f"This figure is drawn by {SCRIPT}, which has to lie beside this file; it is missing, or scripts are off."
-
-
-class Section(NamedTuple):
-    """A heading, which the table of contents lists, and what to know before looking at what follows."""
-
-    heading: str
-    text: str = ""
-
-
-class Text(NamedTuple):
-    """Paragraphs."""
-
-    text: str
-
-
-class Figure(NamedTuple):
-    """A plot, and what one sees in it and should expect."""
-
-    figure: go.Figure
-    caption: str
-
-
-class TableBlock(NamedTuple):
-    """A table with its caption."""
-
-    table: tables.Table
-
-
-class Code(NamedTuple):
-    """Preformatted text: a command, a sample."""
-
-    text: str
-
-
-class Tokens(NamedTuple):
-    """A text in which each token's background shows its value [T]: blue above zero, red below; blanks are visible."""
-
-    tokens: Sequence[str]
-    values: Num[np.ndarray, " T"] | Sequence[float | int | np.number]
-    caption: str
-
-
-class Details(NamedTuple):
-    """Preformatted text, folded under its summary."""
-
-    summary: str
-    text: str
-
-
-class Insert(NamedTuple):
-    """An element that a script of this package fills when the page opens, with the script's and the style's file in it.
-
-    `name` is the element's identity, `kind` its class and the name of `<kind>.js` and `<kind>.css`; `caption` is below it.
-    """
-
-    kind: str
-    name: str
-    caption: str
-
-
-Block = Section | Text | Figure | TableBlock | Code | Tokens | Details | Insert
-
-
-class Page(NamedTuple):
-    """What an experiment has to say: title, summary and blocks of its report.
-
-    `data` maps names of JSON files, to be written beside the report, to their content; `files` those of other files to their
-    text.
-    """
-
-    title: str
-    summary: str
-    blocks: Sequence[Block]
-    data: Mapping[str, Any] = {}
-    files: Mapping[str, str] = {}
 
 
 def write_report(

@@ -12,7 +12,8 @@ from interp_jax.experiments.known_nodes import calibration, false_positives, rep
 from interp_jax.experiments.known_nodes.populations import MODULE, everything
 from interp_jax.experiments.known_nodes.scores import populations
 from interp_jax.patching.prompts import DIRECTIONS
-from interp_jax.results.report import Section, TableBlock, render
+from interp_jax.results.blocks import Section, TableBlock
+from interp_jax.results.report import render
 
 ROWS = {one.name: one for one in calibration.instruments()}
 

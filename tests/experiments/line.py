@@ -11,7 +11,7 @@ from interp_jax import randomness
 from interp_jax.errors import InputError
 from interp_jax.experiments.experiment import Experiment
 from interp_jax.parts import hyper, part
-from interp_jax.results.report import Page
+from interp_jax.results.blocks import Page
 from interp_jax.train.run import training_run
 
 

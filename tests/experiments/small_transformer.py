@@ -10,7 +10,7 @@ from interp_jax.experiments.grow.runs import over_devices
 from interp_jax.models import transformer
 from interp_jax.models.transformer import TransformerConfig
 from interp_jax.parts import hyper, part
-from interp_jax.results.report import Page
+from interp_jax.results.blocks import Page
 from interp_jax.train.language import next_token_losses
 from interp_jax.train.mesh import over_examples
 from interp_jax.train.optimizer import Optimizer, gradient_transformation

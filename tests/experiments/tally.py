@@ -8,7 +8,7 @@ import numpy as np
 from interp_jax.errors import InputError
 from interp_jax.experiments.experiment import Experiment
 from interp_jax.parts import hyper, part
-from interp_jax.results.report import Page
+from interp_jax.results.blocks import Page
 from interp_jax.train.run import ALIVE, Moved, RunState, stepwise
 
 LOG = "INTERP_JAX_TALLY_LOG"  # a file that is told of each stretch that is loaded, and of each reading that is made

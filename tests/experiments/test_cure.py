@@ -21,7 +21,7 @@ from interp_jax.experiments.config import load_config
 from interp_jax.experiments.exam import record_page, treatment
 from interp_jax.experiments.exam.cohort import Cohort
 from interp_jax.experiments.sweep import expand
-from interp_jax.results.report import Figure, Section, TableBlock, Text
+from interp_jax.results.blocks import Figure, Section, TableBlock, Text
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "diagnosis"))
 from hand_built import CFG, family, ward, weights

@@ -19,7 +19,8 @@ from interp_jax.experiments.subjects.model import Model
 from interp_jax.experiments.sweep import expand
 from interp_jax.models import transformer
 from interp_jax.parts import stack
-from interp_jax.results.report import Figure, Section, TableBlock, render
+from interp_jax.results.blocks import Figure, Section, TableBlock
+from interp_jax.results.report import render
 from interp_jax.train.population import place, population
 from interp_jax.train.run import Span
 from tests.experiments.groups import group_of

@@ -11,7 +11,8 @@ from interp_jax.dictionaries.measures.stability import nearest_by_chance
 from interp_jax.experiments.dictionaries import directions
 from interp_jax.experiments.dictionaries.config import Config
 from interp_jax.parts import stack
-from interp_jax.results.report import Figure, Section, TableBlock, Text, render
+from interp_jax.results.blocks import Figure, Section, TableBlock, Text
+from interp_jax.results.report import render
 from tests.experiments.groups import group_of
 
 F, D = 40, 16

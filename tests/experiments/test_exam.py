@@ -22,7 +22,7 @@ from interp_jax.experiments.exam.cohort import along, cohorts
 from interp_jax.experiments.exam.population import acceptance_rows
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.sweep import expand
-from interp_jax.results.report import TableBlock, Text
+from interp_jax.results.blocks import TableBlock, Text
 from interp_jax.train.population import population
 from interp_jax.train.run import Span
 

@@ -16,7 +16,8 @@ from interp_jax.experiments.known_features.runs import experiment
 from interp_jax.experiments.known_features.scores import Scores, scores_of
 from interp_jax.experiments.sweep import expand
 from interp_jax.parts import stack
-from interp_jax.results.report import Figure, TableBlock, render
+from interp_jax.results.blocks import Figure, TableBlock
+from interp_jax.results.report import render
 from interp_jax.train.optimizer import Optimizer
 from interp_jax.train.run import ALIVE, RunState, Span
 from tests.experiments.groups import group_of

@@ -13,7 +13,8 @@ from interp_jax.experiments import known_signals
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.known_signals import calibration, cues, rates, runs
 from interp_jax.experiments.known_signals.readings import READINGS
-from interp_jax.results.report import TableBlock, render
+from interp_jax.results.blocks import TableBlock
+from interp_jax.results.report import render
 
 ROWS = {one.name.removeprefix("probes: "): one for one in calibration.instruments()}
 

@@ -12,7 +12,7 @@ from interp_jax.experiments import measures
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.measures import calibration
 from interp_jax.experiments.measures.planted import ON_HOST, PURE, key_of
-from interp_jax.results.report import TableBlock
+from interp_jax.results.blocks import TableBlock
 from interp_jax.train.population import population
 from interp_jax.train.run import Span
 

@@ -31,7 +31,8 @@ from interp_jax.patching.exact.grids import patch_grid
 from interp_jax.patching.exact.nodes import each
 from interp_jax.patching.paths.patch import Sender, patch_paths
 from interp_jax.patching.prompts import DENOISING, DIRECTIONS, NOISING
-from interp_jax.results.report import Figure, TableBlock, render
+from interp_jax.results.blocks import Figure, TableBlock
+from interp_jax.results.report import render
 from tests.data.contrast.test_templates import all_words, tokenizer_of, words_backend
 
 ALIKE = 1 / 9  # attention of head 1.0 on each token where none of them is the one it looks for

@@ -33,7 +33,8 @@ from interp_jax.patching.exact.grids import patch_grid
 from interp_jax.patching.exact.nodes import each
 from interp_jax.patching.exact.random_parts import random_bases
 from interp_jax.patching.prompts import DENOISING, DIRECTIONS, NOISING
-from interp_jax.results.report import Section, render
+from interp_jax.results.blocks import Section
+from interp_jax.results.report import render
 from tests.experiments.test_patching import RANDOM, SMALL, random_contrast, run_group, view_with
 
 FALLING = ("loss", "kl", "rank")

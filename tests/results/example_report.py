@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from interp_jax.results import plots, report
+from interp_jax.results import grid_plots, plots, report
+from interp_jax.results.blocks import Code, Details, Figure, Section, TableBlock, Tokens
 from interp_jax.results.manifest import manifest
 from interp_jax.results.sweep_plots import Coordinate, parallel
 from interp_jax.results.tables import Table, interval
@@ -89,16 +90,16 @@ def blocks():
     attention = np.tril(rng.dirichlet(np.ones(18) * 0.3, 18))
     attention /= attention.sum(1, keepdims=True)
     return [
-        report.Section(
+        Section(
             "Loss",
             "Each line is one kind of model; the band is the 95% interval over `5` seeds.\n\nA second paragraph.",
         ),
-        report.Figure(
+        Figure(
             plots.lines(curves, plots.Axes("step", "loss", y_scale="log")),
             "Loss along training. All three fall quickly and then level off; the linear model cannot go below the "
             "variance that it leaves out.",
         ),
-        report.TableBlock(
+        TableBlock(
             Table(
                 ["model", "members", "final loss", "D*"],
                 [
@@ -109,11 +110,11 @@ def blocks():
                 "Final loss: mean ± 95% interval over 5 seeds.",
             )
         ),
-        report.Section(
+        Section(
             "Superposition grows with sparsity",
             "D* = m / ‖W‖² is the number of hidden dimensions per represented feature.",
         ),
-        report.Figure(
+        Figure(
             plots.lines(
                 [d_star],
                 plots.Axes("1/(1−S)", "D* = m / ‖W‖²", x_scale="log", y_range=(0, 1.1)),
@@ -121,23 +122,25 @@ def blocks():
             ),
             "D* against sparsity. Dense inputs give one dimension per feature; at high sparsity two features share one.",
         ),
-        report.Figure(
+        Figure(
             plots.scatter([dots], plots.Axes("1/(1−S)", "dimensionality Dᵢ", x_scale="log"), marks),
             "Each point is one feature. Features sit on the lines of regular polytopes.",
         ),
-        report.Figure(
-            plots.heatmap_grid([v @ v.T for v in ends], titles, plots.Axes("feature", "feature"), "WᵀW", columns=6),
+        Figure(
+            grid_plots.heatmap_grid(
+                [v @ v.T for v in ends], titles, plots.Axes("feature", "feature"), "WᵀW", columns=6
+            ),
             "WᵀW at six sparsities. White is no interference, red is positive, blue negative.",
         ),
-        report.Figure(
-            plots.arrows_grid(
+        Figure(
+            grid_plots.arrows_grid(
                 ends, titles, plots.Axes("hidden 1", "hidden 2"), 0.9 ** np.arange(5), "importance", columns=6
             ),
             "The columns of W in the plane. Antipodal pairs turn into a pentagon.",
         ),
-        report.Section("Phases", "Where a feature is ignored, has a dimension of its own, or shares one."),
-        report.Figure(
-            plots.phase_diagram(
+        Section("Phases", "Where a feature is ignored, has a dimension of its own, or shares one."),
+        Figure(
+            grid_plots.phase_diagram(
                 [("measured", noisy), ("predicted", phase)],
                 ["ignored", "own dimension", "superposition"],
                 density,
@@ -147,15 +150,13 @@ def blocks():
             ),
             "Measured and predicted phase; the line is where the closed-form losses are equal.",
         ),
-        report.Section("Text", "A real snippet."),
-        report.Figure(
+        Section("Text", "A real snippet."),
+        Figure(
             plots.heatmap(attention, plots.Axes("key", "query"), "attention", words, words),
             "Attention of head 1.3, rows sum to one.",
         ),
-        report.Figure(
-            plots.heatmap(rng.normal(size=(4, 8)), plots.Axes("head", "layer"), "score"), "A score per head."
-        ),
-        report.Figure(
+        Figure(plots.heatmap(rng.normal(size=(4, 8)), plots.Axes("head", "layer"), "score"), "A score per head."),
+        Figure(
             parallel(
                 [
                     Coordinate("model.n_hidden", [2, 5, 10, 20] * 10),
@@ -168,12 +169,10 @@ def blocks():
             ),
             "Forty runs, a line each.",
         ),
-        report.Tokens(
-            words, rng.normal(size=len(words)), "Change of the loss per token: blue improved, red got worse."
-        ),
-        report.Tokens(words, rng.uniform(size=len(words)), "Probability of the right token."),
-        report.Code("$ " + COMMAND + "\nsampled: def f(x):\n    return x"),
-        report.Details("How the interval is computed", "Student's t over seeds:\n  mean ± t(.975, n−1) s/√n"),
+        Tokens(words, rng.normal(size=len(words)), "Change of the loss per token: blue improved, red got worse."),
+        Tokens(words, rng.uniform(size=len(words)), "Probability of the right token."),
+        Code("$ " + COMMAND + "\nsampled: def f(x):\n    return x"),
+        Details("How the interval is computed", "Student's t over seeds:\n  mean ± t(.975, n−1) s/√n"),
     ]
 
 

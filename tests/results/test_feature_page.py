@@ -7,8 +7,9 @@ import re
 import numpy as np
 import pytest
 
+from interp_jax.results.blocks import Section
 from interp_jax.results.feature_page import FULL, explorer, fires_on, received, unpacked
-from interp_jax.results.report import Section, render, write_report
+from interp_jax.results.report import render, write_report
 from tests.results import example_features
 from tests.results.hostile_text import HOSTILE
 

@@ -4,7 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from interp_jax.results import plots
+from interp_jax.results import grid_plots, plots
 from interp_jax.results.plot_style import axis, colour_limits, extent, label
 from interp_jax.results.plots import Axes, Line, Points, Reference
 
@@ -18,9 +18,9 @@ FIGURES = {
     "lines": lambda: plots.lines([Line(HOSTILE, [1, 2], [3, 4])], Axes(HOSTILE, HOSTILE), [Reference(3, HOSTILE)]),
     "scatter": lambda: plots.scatter([Points(HOSTILE, [1, 2], [3, 4])], Axes(HOSTILE, HOSTILE)),
     "heatmap": lambda: plots.heatmap(SQUARE, Axes(HOSTILE, HOSTILE), HOSTILE, [HOSTILE] * 3, [HOSTILE] * 3),
-    "heatmap_grid": lambda: plots.heatmap_grid([SQUARE] * 7, [HOSTILE] * 7, Axes(HOSTILE, HOSTILE), HOSTILE),
-    "arrows_grid": lambda: plots.arrows_grid([ENDS] * 7, [HOSTILE] * 7, Axes(HOSTILE, HOSTILE), np.arange(3), HOSTILE),
-    "phase_diagram": lambda: plots.phase_diagram(
+    "heatmap_grid": lambda: grid_plots.heatmap_grid([SQUARE] * 7, [HOSTILE] * 7, Axes(HOSTILE, HOSTILE), HOSTILE),
+    "arrows_grid": lambda: grid_plots.arrows_grid([ENDS] * 7, [HOSTILE] * 7, Axes(HOSTILE, HOSTILE), np.arange(3), HOSTILE),
+    "phase_diagram": lambda: grid_plots.phase_diagram(
         [(HOSTILE, np.eye(3, dtype=int))] * 2, [HOSTILE] * 2, [1, 2, 3], [1, 2, 3], Axes(HOSTILE, HOSTILE),
         [Line(HOSTILE, [1, 2], [1, 2])],
     ),
@@ -84,7 +84,7 @@ def test_labels_of_close_references_do_not_overlap(scale, values):
 def test_scales_with_both_signs_are_symmetric_and_shared():
     assert colour_limits(np.array([-1.0, np.nan, 3.0]))[1:] == (-3.0, 3.0)
     assert colour_limits(np.array([0.5, 3.0]))[1:] == (0.5, 3.0)
-    figure = plots.heatmap_grid([SQUARE, -2 * SQUARE], ["a", "b"], AXES, "value")
+    figure = grid_plots.heatmap_grid([SQUARE, -2 * SQUARE], ["a", "b"], AXES, "value")
     assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (-16, 16)
     assert {trace.coloraxis for trace in figure.data} == {"coloraxis"}
 
@@ -92,8 +92,8 @@ def test_scales_with_both_signs_are_symmetric_and_shared():
 @pytest.mark.parametrize("panels", [1, 3, 5, 7, 12])
 def test_panels_are_square_equal_and_inside(panels):
     for figure in (
-        plots.heatmap_grid([SQUARE] * panels, ["t"] * panels, AXES, "v"),
-        plots.arrows_grid([ENDS] * panels, ["t"] * panels, AXES, np.arange(3), "v"),
+        grid_plots.heatmap_grid([SQUARE] * panels, ["t"] * panels, AXES, "v"),
+        grid_plots.arrows_grid([ENDS] * panels, ["t"] * panels, AXES, np.arange(3), "v"),
     ):
         layout = figure.layout
         width = layout.width - layout.margin.l - layout.margin.r
@@ -106,7 +106,7 @@ def test_panels_are_square_equal_and_inside(panels):
 
 
 def test_arrows_start_at_the_origin_and_stay_in_view():
-    figure = plots.arrows_grid([ENDS], ["a"], AXES, np.arange(3), "importance")
+    figure = grid_plots.arrows_grid([ENDS], ["a"], AXES, np.arange(3), "importance")
     _, arms, tips = figure.data
     np.testing.assert_array_equal(np.stack([arms.x, arms.y], 1)[1::3], ENDS)
     np.testing.assert_array_equal(np.stack([arms.x, arms.y], 1)[0::3], np.zeros((3, 2)))
@@ -116,7 +116,7 @@ def test_arrows_start_at_the_origin_and_stay_in_view():
 
 def test_cells_of_a_phase_diagram_meet_halfway_on_the_axis_scale():
     cells = np.array([[0, 1], [2, -1]])
-    figure = plots.phase_diagram(
+    figure = grid_plots.phase_diagram(
         [("m", cells)], ["a", "b", "c"], [0.1, 1.0], [1.0, 3.0], Axes("x", "y", x_scale="log")
     )
     (area,) = (trace for trace in figure.data if isinstance(trace, go.Heatmap))

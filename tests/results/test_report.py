@@ -10,8 +10,9 @@ import plotly.offline
 import pytest
 
 from interp_jax.errors import InputError
-from interp_jax.results import plots, report
-from interp_jax.results.report import Code, Details, Figure, Section, TableBlock, Text, Tokens, render, write_report
+from interp_jax.results import grid_plots, plots, report
+from interp_jax.results.blocks import Code, Details, Figure, Section, TableBlock, Text, Tokens
+from interp_jax.results.report import render, write_report
 from interp_jax.results.tables import Table
 from tests.results import example_report
 from tests.results.hostile_text import HOSTILE
@@ -27,7 +28,7 @@ def hostile_blocks():
         Text(f"{HOSTILE}\n\n`{HOSTILE}`"),
         Figure(plots.lines([plots.Line(HOSTILE, [1, 2], [1, 2])] * 2, axes, [plots.Reference(1, HOSTILE)]), HOSTILE),
         Figure(plots.heatmap(square, axes, HOSTILE, [HOSTILE] * 2, [HOSTILE] * 2), HOSTILE),
-        Figure(plots.heatmap_grid([square], [HOSTILE], axes, HOSTILE), HOSTILE),
+        Figure(grid_plots.heatmap_grid([square], [HOSTILE], axes, HOSTILE), HOSTILE),
         Figure(
             go.Figure(go.Scatter(x=[1], y=[1], name=HOSTILE, text=HOSTILE), {"title": {"text": HOSTILE}}),
             "not by `plots`",

@@ -3,7 +3,7 @@
 from interp_jax.experiments.alignment.panels import beside_a_copy, by_dimensions, maps, subspaces
 from interp_jax.experiments.alignment.scores import Population, plain, populations
 from interp_jax.experiments.experiment import GroupResult
-from interp_jax.results.report import Block, Page
+from interp_jax.results.blocks import Block, Page
 
 SUMMARY = """Distributed alignment search on models whose variable is known, since their weights were written down: whether it
 is found where it is held, by its own plane and number of dimensions, whether nothing is found elsewhere, and what controls say

@@ -16,8 +16,8 @@ from interp_jax.experiments.alignment.scores import (
     share,
 )
 from interp_jax.models.relay_circuit import HELD, mixed_share
-from interp_jax.results import plots
-from interp_jax.results.report import Block, Figure, Section, TableBlock
+from interp_jax.results import grid_plots, plots
+from interp_jax.results.blocks import Block, Figure, Section, TableBlock
 from interp_jax.results.tables import Interval, Table, interval
 
 NAMES = {
@@ -40,7 +40,7 @@ def maps(located: Sequence[Population]) -> list[Block]:
     titles, matrices = zip(*panels, strict=True)
     L, P = matrices[0].shape
     axes = plots.Axes(f"position, 0 to {P - 1}", f"layer, {L - 1} to 0")
-    figure = plots.heatmap_grid(matrices, titles, axes, "accuracy, 0: chance, 1: always", columns=4)
+    figure = grid_plots.heatmap_grid(matrices, titles, axes, "accuracy, 0: chance, 1: always", columns=4)
     d = ", ".join(f"{d}" for d in np.unique(located[0].stated["dimensions"]))
     n, searches = len(located[0]), located[0].config.searches
     caption = (

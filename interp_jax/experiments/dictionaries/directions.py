@@ -24,7 +24,7 @@ from interp_jax.experiments.dictionaries.kept import load_group
 from interp_jax.experiments.dictionaries.told import name_of, sparsity_name, sparsity_of
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.results import plots
-from interp_jax.results.report import Block, Figure, Section, TableBlock, Text
+from interp_jax.results.blocks import Block, Figure, Section, TableBlock, Text
 from interp_jax.results.tables import Table
 from interp_jax.train.run import ALIVE
 

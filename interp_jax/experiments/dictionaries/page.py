@@ -11,7 +11,7 @@ from interp_jax.experiments.dictionaries import directions, pieces
 from interp_jax.experiments.dictionaries.told import name_of, sparsity_name, sparsity_of
 from interp_jax.experiments.experiment import GroupResult, select
 from interp_jax.results import plots
-from interp_jax.results.report import Block, Figure, Page, Section, TableBlock, Text
+from interp_jax.results.blocks import Block, Figure, Page, Section, TableBlock, Text
 from interp_jax.results.tables import Table
 from interp_jax.train.run import ALIVE
 

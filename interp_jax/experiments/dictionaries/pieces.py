@@ -8,7 +8,7 @@ from jaxtyping import Float
 from interp_jax.experiments.dictionaries.told import name_of
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.results import plots
-from interp_jax.results.report import Block, Figure, Section, TableBlock
+from interp_jax.results.blocks import Block, Figure, Section, TableBlock
 from interp_jax.results.tables import Table
 from interp_jax.train.run import ALIVE
 

@@ -9,7 +9,7 @@ from interp_jax.experiments.erasure.planted import QUESTIONS
 from interp_jax.experiments.experiment import Experiment, GroupResult, untrained
 from interp_jax.experiments.measures.runs import errors
 from interp_jax.parts import hyper, part
-from interp_jax.results.report import Page, Section, TableBlock
+from interp_jax.results.blocks import Page, Section, TableBlock
 from interp_jax.results.tables import Table, interval
 from interp_jax.train.run import RunState
 

@@ -17,9 +17,9 @@ from interp_jax.diagnosis.detection import Scored, paired_accuracy
 from interp_jax.diagnosis.examination import Diagnoser, examine
 from interp_jax.experiments.exam.cohort import Cohort, joined
 from interp_jax.experiments.exam.scores import kept, patients, place
+from interp_jax.results.blocks import Block, Figure, Section, TableBlock
 from interp_jax.results.plot_style import Axes
 from interp_jax.results.plots import Line, lines
-from interp_jax.results.report import Block, Figure, Section, TableBlock
 from interp_jax.results.tables import Table
 
 SHOWN = 5  # diagnosers in the figure

@@ -4,7 +4,7 @@ from interp_jax.diagnosis.diagnosers_io import every_diagnoser
 from interp_jax.experiments.exam.page import reported
 from interp_jax.experiments.exam.runs import Config, experiment
 from interp_jax.experiments.experiment import GroupResult
-from interp_jax.results.report import Page
+from interp_jax.results.blocks import Page
 
 __all__ = ["Config", "experiment", "report"]
 

@@ -12,9 +12,9 @@ from interp_jax.diagnosis.detection import Scored
 from interp_jax.diagnosis.examination import Diagnoser
 from interp_jax.diagnosis.prognosis import TRIAL
 from interp_jax.experiments.exam.treatment import Record
+from interp_jax.results.blocks import Block, Figure, Section, TableBlock
 from interp_jax.results.plot_style import Axes
 from interp_jax.results.plots import Line, Reference, heatmap, lines
-from interp_jax.results.report import Block, Figure, Section, TableBlock
 from interp_jax.results.tables import Table
 
 BAR = 0.9

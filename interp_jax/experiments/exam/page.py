@@ -17,7 +17,7 @@ from interp_jax.experiments.exam.panels import controls, diagnosis, localisation
 from interp_jax.experiments.exam.population import acceptance_rows, population
 from interp_jax.experiments.exam.scores import examiners, located, patients, scores
 from interp_jax.experiments.experiment import GroupResult
-from interp_jax.results.report import Page, Text
+from interp_jax.results.blocks import Page, Text
 
 SUMMARY = """Students of two rules, f and g, that give the same answer to every input an examiner may use. One kind learned
 f, the other g, from the same first weights and the same inputs in the same order: only the labels of a quarter of them differ,

@@ -9,9 +9,9 @@ from interp_jax.diagnosis.examiner import Examiner
 from interp_jax.diagnosis.view import TIERS
 from interp_jax.experiments.exam.figures import mean
 from interp_jax.experiments.exam.scores import Located
+from interp_jax.results.blocks import Block, Figure, Section, TableBlock, Text
 from interp_jax.results.plot_style import Axes
 from interp_jax.results.plots import heatmap
-from interp_jax.results.report import Block, Figure, Section, TableBlock, Text
 from interp_jax.results.tables import Interval, Table
 
 NONE = float("nan")

@@ -7,7 +7,7 @@ import numpy as np
 
 from interp_jax.diagnosis.arms import NAMES
 from interp_jax.experiments.exam.cohort import Cohort
-from interp_jax.results.report import Block, Section, TableBlock, Text
+from interp_jax.results.blocks import Block, Section, TableBlock, Text
 from interp_jax.results.tables import Table
 
 

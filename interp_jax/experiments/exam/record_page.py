@@ -21,7 +21,7 @@ from interp_jax.experiments.exam.runs import Config, experiment
 from interp_jax.experiments.exam.scores import patients, scores
 from interp_jax.experiments.exam.treatment import Record, records
 from interp_jax.experiments.experiment import GroupResult
-from interp_jax.results.report import Block, Page, Text
+from interp_jax.results.blocks import Block, Page, Text
 
 __all__ = ["Config", "experiment", "medical_record", "report"]
 

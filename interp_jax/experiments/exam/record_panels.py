@@ -12,9 +12,9 @@ from interp_jax.diagnosis.localisation import chance, ndcg
 from interp_jax.diagnosis.prognosis import TRIAL
 from interp_jax.experiments.exam.own_record import arms, share_text
 from interp_jax.experiments.exam.treatment import Record
+from interp_jax.results.blocks import Block, Figure, Section, TableBlock
 from interp_jax.results.plot_style import Axes
 from interp_jax.results.plots import Points, scatter
-from interp_jax.results.report import Block, Figure, Section, TableBlock
 from interp_jax.results.tables import Table, interval
 
 PARTS = ("positions", "heads", "neurons")

@@ -15,8 +15,8 @@ from interp_jax.experiments.features.concepts import names as concept_names
 from interp_jax.experiments.features.config import Config
 from interp_jax.experiments.features.source import Found, Text
 from interp_jax.experiments.features.summary import Seen, overview, place_told
+from interp_jax.results.blocks import Block, Page, Section
 from interp_jax.results.feature_page import Concepts, Features, Named, Snippets, explorer
-from interp_jax.results.report import Block, Page, Section
 from third_party import neuronpedia
 
 SUMMARY = """Every feature of a dictionary on held-out text: where it fires, which tokens it makes likely by itself, which

@@ -7,8 +7,8 @@ import numpy as np
 from interp_jax.experiments.features.config import Config
 from interp_jax.experiments.features.source import Found, Text
 from interp_jax.results import plots
+from interp_jax.results.blocks import Block, Figure, TableBlock
 from interp_jax.results.feature_page import Features
-from interp_jax.results.report import Block, Figure, TableBlock
 from interp_jax.results.tables import Table
 
 MOST_POINTS = 4_000  # features in a figure

@@ -12,8 +12,8 @@ from interp_jax.data.corpus_io import decode, pieces
 from interp_jax.data.ngrams import ngram_losses
 from interp_jax.data.text import Corpus
 from interp_jax.experiments.grow.stream import TEMPERATURE, Config, prompts_of
-from interp_jax.results import plots, tables
-from interp_jax.results.report import Block, Code, Figure, Section, TableBlock, Text, Tokens
+from interp_jax.results import grid_plots, plots, tables
+from interp_jax.results.blocks import Block, Code, Figure, Section, TableBlock, Text, Tokens
 
 KINDS = ("previous", "duplicate", "induction")
 MEANING = {
@@ -188,7 +188,7 @@ def pattern_blocks(member: Member, language: Language) -> list[Block]:
     tokens = language.pieces(language.held_out[0, : pattern.shape[-1]])
     titles = [f"layer {layer}, head {head}" for layer in range(pattern.shape[0]) for head in range(pattern.shape[1])]
     axes = plots.Axes("key", "query")
-    grid = plots.heatmap_grid(list(pattern.reshape(-1, *pattern.shape[2:])), titles, axes, "attention", columns=4)
+    grid = grid_plots.heatmap_grid(list(pattern.reshape(-1, *pattern.shape[2:])), titles, axes, "attention", columns=4)
     blocks: list[Block] = [
         Text("The snippet, from a held-out window:"),
         Code("".join(tokens)),

@@ -9,7 +9,7 @@ from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.grow.blocks import KINDS, WHAT, Language, Member, member_blocks
 from interp_jax.experiments.grow.stream import corpus_of, shared_arrays
 from interp_jax.results import tables
-from interp_jax.results.report import Block, Page, Section, TableBlock
+from interp_jax.results.blocks import Block, Page, Section, TableBlock
 
 MOST_MEMBERS = 3  # members that are shown in full; the table lists all
 SYNTHETIC = "This run was trained on synthetic sequences, random segments that repeat themselves. It has seen no text."

@@ -29,7 +29,7 @@ from interp_jax.models import transformer
 from interp_jax.models.induction_circuit import induction_circuit
 from interp_jax.models.transformer import TransformerConfig
 from interp_jax.parts import hyper, part
-from interp_jax.results.report import Page, Section, TableBlock
+from interp_jax.results.blocks import Page, Section, TableBlock
 from interp_jax.results.tables import Table
 from interp_jax.train.run import ALIVE, Run, RunState, Span
 

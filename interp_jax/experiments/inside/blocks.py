@@ -7,9 +7,9 @@ from interp_jax.anatomy.decomposition import component_names
 from interp_jax.experiments.inside.runs import lens_layers
 from interp_jax.experiments.inside.view import View, head_name
 from interp_jax.results import model_plots, plots, token_plots
+from interp_jax.results.blocks import Block, Figure, Section, TableBlock
 from interp_jax.results.model_plots import signed
 from interp_jax.results.plot_style import shorten
-from interp_jax.results.report import Block, Figure, Section, TableBlock
 from interp_jax.results.tables import Table
 
 KNOWN = (

@@ -3,8 +3,8 @@
 from interp_jax.experiments.inside.runs import can_fold
 from interp_jax.experiments.inside.view import View, head_name
 from interp_jax.results import model_plots, plots
+from interp_jax.results.blocks import Block, Figure, Section, TableBlock
 from interp_jax.results.plot_style import shorten
-from interp_jax.results.report import Block, Figure, Section, TableBlock
 from interp_jax.results.tables import Table
 
 CIRCUITS = {

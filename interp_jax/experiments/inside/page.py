@@ -16,8 +16,8 @@ from interp_jax.experiments.inside.blocks import (
 from interp_jax.experiments.inside.circuit_blocks import circuit_blocks
 from interp_jax.experiments.inside.view import View, head_name, view_of
 from interp_jax.experiments.inside.weights import composition_blocks, kind_blocks
+from interp_jax.results.blocks import Block, Page, Section
 from interp_jax.results.model_plots import signed
-from interp_jax.results.report import Block, Page, Section
 
 PARTS = (
     model_blocks,

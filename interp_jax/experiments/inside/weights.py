@@ -7,7 +7,7 @@ from interp_jax.anatomy.heads import HeadScores
 from interp_jax.experiments.inside.runs import can_fold
 from interp_jax.experiments.inside.view import View, head_name
 from interp_jax.results import model_plots, plots, tables
-from interp_jax.results.report import Block, Figure, Section, TableBlock
+from interp_jax.results.blocks import Block, Figure, Section, TableBlock
 
 STRONGEST = 3  # heads of each kind in the table
 PAIRS = 8  # pairs of heads in the table

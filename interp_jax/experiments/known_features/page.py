@@ -11,7 +11,7 @@ from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.known_features.scores import Scores, scores_of
 from interp_jax.experiments.known_features.toy import Toy
 from interp_jax.results import plots
-from interp_jax.results.report import Block, Figure, Page, Section, TableBlock
+from interp_jax.results.blocks import Block, Figure, Page, Section, TableBlock
 from interp_jax.results.tables import Table, interval
 
 # SynthSAEBench-16k at L0 = 25: F1, MCC, explained variance (arXiv:2602.14687)

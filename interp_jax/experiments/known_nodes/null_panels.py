@@ -6,7 +6,7 @@ from interp_jax.experiments.known_nodes.false_positives import called_by_both
 from interp_jax.experiments.known_nodes.runs import METHODS, SIZES
 from interp_jax.experiments.known_nodes.scores import LEVEL, Population, changes, covered, signs
 from interp_jax.patching.prompts import DIRECTIONS
-from interp_jax.results.report import Block, Section, TableBlock, Text
+from interp_jax.results.blocks import Block, Section, TableBlock, Text
 from interp_jax.results.tables import Interval, Table, interval
 
 TITLES = {

@@ -7,7 +7,7 @@ from interp_jax.experiments.known_nodes.null_panels import rates
 from interp_jax.experiments.known_nodes.panels import accuracy, cancellation, heads, paths, sharpening
 from interp_jax.experiments.known_nodes.scores import Population, populations
 from interp_jax.experiments.known_nodes.switch_panel import saturation
-from interp_jax.results.report import Block, Page, Section, TableBlock
+from interp_jax.results.blocks import Block, Page, Section, TableBlock
 from interp_jax.results.tables import Table
 
 SUMMARY = """Patching and its estimates on models whose every node is known, since their weights were written down. Precision

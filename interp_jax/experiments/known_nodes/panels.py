@@ -14,7 +14,7 @@ from interp_jax.models.induction_truth import induction_truth
 from interp_jax.models.name_mover_truth import name_mover_truth
 from interp_jax.patching.prompts import DENOISING, DIRECTIONS, NOISING
 from interp_jax.results import plots
-from interp_jax.results.report import Block, Figure, Section, TableBlock
+from interp_jax.results.blocks import Block, Figure, Section, TableBlock
 from interp_jax.results.tables import Table, interval
 
 THRESHOLDS = np.geomspace(1e-4, 1.5, 60)

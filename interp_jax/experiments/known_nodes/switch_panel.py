@@ -8,7 +8,7 @@ from interp_jax.models.circuit_truth import SITES
 from interp_jax.models.saturated_circuit import KINDS, first_order
 from interp_jax.patching.prompts import DIRECTIONS
 from interp_jax.results import plots
-from interp_jax.results.report import Block, Figure, Section
+from interp_jax.results.blocks import Block, Figure, Section
 
 TEXT = """All of the effect passes through the query of one head, or through its keys. A(s) is the share of it that gradient ×
 difference sees, in closed form; it falls as s exp(-s). AtP* computes the softmax anew, and sees it all at any sharpness."""

@@ -14,7 +14,7 @@ from interp_jax.experiments.experiment import Experiment, GroupResult, untrained
 from interp_jax.experiments.known_signals.rates import RATES
 from interp_jax.experiments.known_signals.readings import READINGS
 from interp_jax.parts import hyper, part
-from interp_jax.results.report import Page, Section, TableBlock, Text
+from interp_jax.results.blocks import Page, Section, TableBlock, Text
 from interp_jax.results.tables import Table, interval
 from interp_jax.train.run import RunState
 

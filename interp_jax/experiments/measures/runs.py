@@ -8,7 +8,7 @@ from interp_jax.errors import InputError, nearest
 from interp_jax.experiments.experiment import Experiment, GroupResult, untrained
 from interp_jax.experiments.measures.planted import ON_HOST, PURE, key_of
 from interp_jax.parts import hyper, part
-from interp_jax.results.report import Page, Section, TableBlock
+from interp_jax.results.blocks import Page, Section, TableBlock
 from interp_jax.results.tables import Table, interval
 from interp_jax.train.run import RunState
 

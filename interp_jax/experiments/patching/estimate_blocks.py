@@ -13,8 +13,8 @@ from interp_jax.experiments.patching.view import DONE, SIZES, View
 from interp_jax.patching.attribution.agreement import Agreement, agreement
 from interp_jax.patching.prompts import DENOISING, DIRECTIONS, NOISING
 from interp_jax.results import plots
+from interp_jax.results.blocks import Block, Figure, Section, TableBlock, Text
 from interp_jax.results.plot_style import GREY
-from interp_jax.results.report import Block, Figure, Section, TableBlock, Text
 from interp_jax.results.tables import Table
 
 LABELS = {

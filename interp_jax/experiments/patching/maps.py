@@ -14,7 +14,7 @@ from interp_jax.experiments.patching.sources import MEAN, RUN, ZERO
 from interp_jax.experiments.patching.view import DONE, View
 from interp_jax.patching.prompts import DENOISING, DIRECTIONS, NOISING
 from interp_jax.results import model_plots, plots
-from interp_jax.results.report import Block, Figure, Section, TableBlock
+from interp_jax.results.blocks import Block, Figure, Section, TableBlock
 
 SHORT = {"resid_pre": "stream", "attn_out": "attention", "mlp_out": "MLP"}
 SLIGHT = 0.05  # below zero that is not worth a colour of its own

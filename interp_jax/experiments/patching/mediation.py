@@ -9,7 +9,7 @@ from interp_jax.experiments.patching.view import View
 from interp_jax.patching.effects.mediation import Effects, mediation_effects
 from interp_jax.patching.effects.shares import share_interval
 from interp_jax.patching.prompts import DENOISING, NOISING
-from interp_jax.results.report import Block, Section, TableBlock
+from interp_jax.results.blocks import Block, Section, TableBlock
 from interp_jax.results.tables import Table, cell_text, interval
 
 PARTS = ("indirect", "direct", "interaction")

@@ -16,7 +16,7 @@ from interp_jax.experiments.patching.ranking import ranking_blocks
 from interp_jax.experiments.patching.sources import MEAN, RUN, ZERO
 from interp_jax.experiments.patching.view import View, view_of
 from interp_jax.patching.prompts import DENOISING, NOISING
-from interp_jax.results.report import Block, Page, Section
+from interp_jax.results.blocks import Block, Page, Section
 
 STRONGEST = 3  # heads in the summary
 PUT_IN = {  # in denoising, and in noising

@@ -14,7 +14,7 @@ from interp_jax.experiments.patching.view import DONE, View
 from interp_jax.experiments.subjects.kinds import uniform_scores
 from interp_jax.patching.prompts import DENOISING, DIRECTIONS
 from interp_jax.results import model_plots, plots
-from interp_jax.results.report import Block, Figure, Section, TableBlock
+from interp_jax.results.blocks import Block, Figure, Section, TableBlock
 
 ENDS = {"q": "into queries", "k": "into keys", "v": "into values"}
 

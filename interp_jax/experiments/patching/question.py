@@ -8,8 +8,8 @@ from interp_jax.experiments.patching.listing import MEANING
 from interp_jax.experiments.patching.sources import MEAN, RUN, ZERO
 from interp_jax.experiments.patching.view import View
 from interp_jax.results import tables
+from interp_jax.results.blocks import Block, Code, Section, TableBlock, Text
 from interp_jax.results.plot_style import BLANKS
-from interp_jax.results.report import Block, Code, Section, TableBlock, Text
 from interp_jax.results.tables import Table
 
 KNOWN = (

@@ -9,7 +9,7 @@ from interp_jax.experiments.patching.view import DONE, View
 from interp_jax.patching.effects.mediation import against_random
 from interp_jax.patching.effects.shares import share_interval
 from interp_jax.patching.prompts import DIRECTIONS
-from interp_jax.results.report import Block, Section, TableBlock
+from interp_jax.results.blocks import Block, Section, TableBlock
 from interp_jax.results.tables import Table
 
 COLUMNS = ("node", "share {}", "from", "to", "p", FAMILY, FDR, "random parts", "σ above")

@@ -12,7 +12,7 @@ from interp_jax.experiments.probing.use_blocks import ACCURACY, along_blocks, ce
 from interp_jax.experiments.probing.words import sentence, verdict
 from interp_jax.probes.controls import TRUE, TYPES
 from interp_jax.results import model_plots, plots, token_plots
-from interp_jax.results.report import Block, Details, Figure, Section, TableBlock, Text
+from interp_jax.results.blocks import Block, Details, Figure, Section, TableBlock, Text
 from interp_jax.results.tables import Table
 
 LEVELS = (

@@ -6,7 +6,7 @@ from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.probing.blocks import PARTS
 from interp_jax.experiments.probing.findings import view_of
 from interp_jax.experiments.probing.words import summary
-from interp_jax.results.report import Block, Page, Section
+from interp_jax.results.blocks import Block, Page, Section
 
 
 def report(groups: Sequence[GroupResult]) -> Page:

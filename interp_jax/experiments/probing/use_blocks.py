@@ -17,7 +17,7 @@ from interp_jax.experiments.probing.tallies import Score, at
 from interp_jax.experiments.probing.words import chance, first_steps
 from interp_jax.probes.controls import TRUE
 from interp_jax.results import plots
-from interp_jax.results.report import Block, Figure, Section, TableBlock
+from interp_jax.results.blocks import Block, Figure, Section, TableBlock
 from interp_jax.results.tables import Interval, Table, cell_text
 
 RANDOM, ORDERS = "as many random directions", "the same of labels in another order"

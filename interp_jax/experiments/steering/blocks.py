@@ -15,9 +15,9 @@ from interp_jax.experiments.steering.methods import ALONE, DIRECTIONS, REFT, TAR
 from interp_jax.experiments.steering.predictions import LOWEST, side_blocks
 from interp_jax.experiments.steering.samples import TIMES
 from interp_jax.experiments.steering.view import View, cell
-from interp_jax.results import plots
+from interp_jax.results import grid_plots, plots
+from interp_jax.results.blocks import Block, Code, Details, Figure, Section, TableBlock, Text
 from interp_jax.results.plot_style import GREY, translucent
-from interp_jax.results.report import Block, Code, Details, Figure, Section, TableBlock, Text
 from interp_jax.results.tables import Interval, Table
 
 EFFECT = "effect, nats of log-probability"
@@ -187,7 +187,7 @@ def learned_blocks(view: View) -> list[Block]:
     T = len(view.targets)
     panels = [view.arrays["cosines"][:, :, t].mean(-1) for t in range(T)]
     titles = [f"towards {name}" for name in view.targets]
-    figure = plots.heatmap_grid(panels, titles, plots.Axes("direction", "direction"), "cosine", T)
+    figure = grid_plots.heatmap_grid(panels, titles, plots.Axes("direction", "direction"), "cosine", T)
     order = ", ".join(f"{k}: {name}" for k, name in enumerate(DIRECTIONS))
     return [
         Section("How alike directions are, and what was learned"),

@@ -10,7 +10,7 @@ from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.steering.blocks import PARTS
 from interp_jax.experiments.steering.findings import METHODS, best_layers, random_scores, scores_of
 from interp_jax.experiments.steering.view import View
-from interp_jax.results.report import Block, Page, Section
+from interp_jax.results.blocks import Block, Page, Section
 
 
 def report(groups: Sequence[GroupResult]) -> Page:

@@ -6,7 +6,7 @@ from interp_jax.experiments.steering.findings import best_layers, ratios, scores
 from interp_jax.experiments.steering.methods import ALONE, DIRECTIONS, TARGETED
 from interp_jax.experiments.steering.view import View, cell
 from interp_jax.results import plots
-from interp_jax.results.report import Block, Figure, Section, TableBlock
+from interp_jax.results.blocks import Block, Figure, Section, TableBlock
 from interp_jax.results.tables import Table, cell_text
 
 LOWEST = 1e-4  # divergence that is drawn

@@ -7,7 +7,7 @@ import numpy as np
 from interp_jax.activations.store_io import Store, open_store
 from interp_jax.errors import InputError
 from interp_jax.experiments.experiment import GroupResult
-from interp_jax.results.report import Block, Code, Page, Section, TableBlock, Text
+from interp_jax.results.blocks import Block, Code, Page, Section, TableBlock, Text
 from interp_jax.results.tables import Table
 
 SUMMARY = "Activations of a grown model on disk, for dictionaries to be trained on. Every shard has its SHA-256 in store.json."

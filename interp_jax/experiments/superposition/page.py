@@ -9,8 +9,8 @@ from interp_jax.anatomy import geometry
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.superposition.groups import Cell, cells, directions, name, titles
 from interp_jax.experiments.superposition.phases import is_phases, phase_panels
-from interp_jax.results import plots
-from interp_jax.results.report import Block, Figure, Page, Section, TableBlock
+from interp_jax.results import grid_plots, plots
+from interp_jax.results.blocks import Block, Figure, Page, Section, TableBlock
 from interp_jax.results.tables import Table, interval
 
 MOST_PANELS = 10  # small multiples in a figure
@@ -47,7 +47,9 @@ def plane(group: GroupResult) -> list[Block]:
     else:
         colours, meaning = index // law.set_size, "set"
     axes = plots.Axes("hidden 0", "hidden 1")
-    arrows = plots.arrows_grid([W[c.best] for c in chosen], titles(group, chosen), axes, colours, meaning, columns=4)
+    arrows = grid_plots.arrows_grid(
+        [W[c.best] for c in chosen], titles(group, chosen), axes, colours, meaning, columns=4
+    )
     text = f"Each arm is a feature's direction W_i in the two hidden dimensions: the best of {len(chosen[0].seeds)} seeds."
     return [
         Section(f"In the plane: {name(group)}", text),
@@ -107,7 +109,7 @@ def matrices(group: GroupResult) -> list[Block]:
             plots.Axes("feature", "feature"),
             GRAM,
         )
-    grid = plots.heatmap_grid(shown, titles(group, chosen), axes, "weight", columns=4)
+    grid = grid_plots.heatmap_grid(shown, titles(group, chosen), axes, "weight", columns=4)
     return [Section(f"Weights: {name(group)}"), Figure(grid, caption)]
 
 

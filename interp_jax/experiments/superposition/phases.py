@@ -5,8 +5,8 @@ import numpy as np
 from interp_jax.anatomy import phases
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.experiments.superposition.groups import final, name
-from interp_jax.results import plots
-from interp_jax.results.report import Block, Figure, Section
+from interp_jax.results import grid_plots, plots
+from interp_jax.results.blocks import Block, Figure, Section
 
 
 def is_phases(group: GroupResult) -> bool:
@@ -28,7 +28,9 @@ def phase_panels(group: GroupResult) -> list[Block]:
     measured, exact, away = measured_phases(group, density, last), fine[::2, ::2], uniform_around(fine)
     axes = plots.Axes("density 1 − S", "relative importance of the last feature", x_scale="log", y_scale="log")
     panels = [("measured: best of the seeds", measured), ("theory: smallest exact loss", exact)]
-    drawn = plots.phase_diagram(panels, phases.PHASES, density, last, axes, boundaries(fine, fine_density, fine_last))
+    drawn = grid_plots.phase_diagram(
+        panels, phases.PHASES, density, last, axes, boundaries(fine, fine_density, fine_last)
+    )
     agree, seen = measured == exact, measured >= 0
     caption = (
         f"{agree[seen & away].mean():.1%} of the {(seen & away).sum()} cells away from a boundary agree,"
