@@ -18,20 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, Shaped
 
-from interp_jax.activations.store_io import (
-    DTYPES,
-    INDEX,
-    LENGTH,
-    About,
-    Index,
-    Rows,
-    Shard,
-    Store,
-    as_json,
-    check_size,
-    open_store,
-    read_index,
-)
+from interp_jax.activations.store_index_io import DTYPES, INDEX, About, Index, Shard, as_json, check_size, read_index
+from interp_jax.activations.store_io import LENGTH, Rows, Store, open_store
 from interp_jax.atomic_io import atomic, disk_full, ensure_writable, write_json
 from interp_jax.data.paths_io import expanded, read_json
 from interp_jax.errors import InputError

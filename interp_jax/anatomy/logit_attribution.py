@@ -26,7 +26,8 @@ from interp_jax.anatomy.decomposition import (
     recorded_neurons,
 )
 from interp_jax.anatomy.frozen_norms import pull_back, shift
-from interp_jax.models.transformer import Params, TransformerConfig, check_rows, look_up
+from interp_jax.models.bounds import check_rows
+from interp_jax.models.transformer import Params, TransformerConfig, look_up
 
 
 class Readout(NamedTuple):

@@ -21,19 +21,10 @@ from jaxtyping import Array, Float, Int, Key
 from interp_jax import taps
 from interp_jax.errors import InputError
 from interp_jax.models.attention import Cache
+from interp_jax.models.bounds import check_length, check_rows
 from interp_jax.models.config import Ids, Places
 from interp_jax.models.norms import at_least
-from interp_jax.models.transformer import (
-    Params,
-    TransformerConfig,
-    blocks,
-    check_length,
-    check_rows,
-    embed,
-    in_order,
-    init_cache,
-    unembed,
-)
+from interp_jax.models.transformer import Params, TransformerConfig, blocks, embed, in_order, init_cache, unembed
 
 Edits = Mapping[str, Sequence[taps.Edit] | taps.Edit]
 UNLIKELY = -1e30  # finite, so that a row whose temperature is 0 has no NaN

@@ -17,7 +17,8 @@ from interp_jax.data.tokens import last_rows
 from interp_jax.errors import InputError, nearest
 from interp_jax.models import transformer
 from interp_jax.models.attention import take
-from interp_jax.models.transformer import Params, TransformerConfig, check_rows
+from interp_jax.models.bounds import check_rows
+from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.patching.metrics import Metric, check_tokens
 
 DENOISING, NOISING = "denoising", "noising"

@@ -18,7 +18,8 @@ import safetensors.numpy
 
 from interp_jax.activations.harvest import Place
 from interp_jax.activations.order import Order, row_numbers
-from interp_jax.activations.store_io import INDEX, About, open_store
+from interp_jax.activations.store_index_io import INDEX, About
+from interp_jax.activations.store_io import open_store
 from interp_jax.activations.store_writer_io import Writer, different, write_store
 from interp_jax.errors import InputError
 

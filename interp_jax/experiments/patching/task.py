@@ -19,7 +19,7 @@ from interp_jax.experiments.patching.config import Config, Task
 from interp_jax.experiments.patching.corruption import WITHOUT_PROMPTS
 from interp_jax.experiments.subjects.model import Subject
 from interp_jax.experiments.subjects.tokens import names_of, prefix_of
-from interp_jax.models.transformer import check_length
+from interp_jax.models.bounds import check_length
 
 SHORTEST = 5  # tokens of a prompt of "induction"
 

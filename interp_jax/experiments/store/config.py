@@ -1,7 +1,7 @@
 """What is stored: a model, places in it, how they are harvested, and how many rows."""
 
 from interp_jax.activations.harvest import Harvest
-from interp_jax.activations.store_io import DTYPES
+from interp_jax.activations.store_index_io import DTYPES
 from interp_jax.data.text import TextConfig
 from interp_jax.errors import InputError, nearest
 from interp_jax.experiments.subjects.model import Model

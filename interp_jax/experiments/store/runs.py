@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array
 
 from interp_jax.activations.harvest import Place
-from interp_jax.activations.store_io import About
+from interp_jax.activations.store_index_io import About
 from interp_jax.activations.store_writer_io import Writer, write_store
 from interp_jax.errors import InputError, nearest
 from interp_jax.experiments.dictionaries.subject import MEASURED, Shared, harvested, vectors

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, Integer
 from interp_jax import taps
 from interp_jax.data.contrast.pairs import END, Pairs, marked
 from interp_jax.errors import InputError, nearest
-from interp_jax.models import sites, transformer
+from interp_jax.models import bounds, sites, transformer
 from interp_jax.models.circuit_truth import Prompts
 from interp_jax.models.transformer import Params, TransformerConfig
 
@@ -119,7 +119,7 @@ def check_interchanges(data: Interchanges, cfg: TransformerConfig, params: Param
         if len(bad := np.flatnonzero(padding[np.arange(base[0]), np.asarray(data.at)])):
             raise InputError(f"at of pair {bad[0]} is {int(data.at[bad[0]])}, which is padding")
     for tokens in (data.base, data.source):
-        transformer.check_rows(params, np.asarray(tokens), cfg, data.positions)
+        bounds.check_rows(params, np.asarray(tokens), cfg, data.positions)
 
 
 def site_width(site: str, cfg: TransformerConfig) -> int:
