@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from interp_jax.diagnosis import detection
 from interp_jax.diagnosis.detection import Scored, auroc
@@ -120,6 +121,18 @@ def test_the_bootstrap_keeps_seeds_together_and_covers():
         detection.bootstrap([])
 
 
+def test_intervals_of_few_families_hold_what_they_say():
+    assert detection.outside(10**6) == pytest.approx(0.025, abs=1e-6) and detection.outside(1) == 0
+    assert detection.outside(6) == pytest.approx(scipy.stats.norm.cdf(-np.sqrt(6 / 5) * 2.5706), rel=1e-3)
+    mean = lambda families: float(np.mean([one.score.mean() for one in families]))
+    arm, seed, held, rng = np.array(["learned"] * 4), np.arange(4), 0, np.random.default_rng(1)
+    for i in range(300):
+        families = [Scored(rng.normal(rng.normal(), 0.5, (4, 2)), arm, seed, np.zeros(4)) for _ in range(6)]
+        got = detection.bootstrap(families, mean, draws=150, seed=i)
+        held += got.low <= 0 <= got.high
+    assert scipy.stats.binomtest(held, 300, 0.95).pvalue > 0.001
+
+
 def test_the_error_of_auroc_is_that_of_its_variance():
     """Hanley & McNeil 1982 for independent scores: seeds are drawn, both copies of each with it."""
     score = np.random.default_rng(1).normal(size=(96, 2))
@@ -135,7 +148,7 @@ def test_ranking_measures_against_scikit_learn():
     metrics = pytest.importorskip("sklearn.metrics")
     for _ in range(20):
         score, true, gain = RNG.integers(0, 4, 9).astype(float), RNG.random(9) < 0.4, RNG.random(9)
-        true[0] = True
+        true[:2] = True, False
         assert average_precision(score, true) == pytest.approx(metrics.average_precision_score(true, score))
         assert ndcg(score, gain) == pytest.approx(metrics.ndcg_score([gain], [score]))
         assert auroc(score[true], score[~true]) == pytest.approx(metrics.roc_auc_score(true, score))
