@@ -28,6 +28,7 @@ MODULES = (
     "interp_jax.experiments.known_signals.calibration",
     "interp_jax.experiments.erasure.calibration",
     "interp_jax.experiments.known_directions.calibration",
+    "interp_jax.experiments.known_rivals.calibration",
 )
 
 

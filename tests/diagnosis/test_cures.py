@@ -1,8 +1,6 @@
 """Cures on a patient built by hand, whose shortcut is one head that reads one position: what is cut, and what comes back."""
 
-import sys
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 
 import jax
@@ -22,11 +20,9 @@ from interp_jax.diagnosis.prognosis import prospects
 from interp_jax.diagnosis.treatment import choice, counts_of, cure_of, dose, treated
 from interp_jax.diagnosis.ward import Cured, Diagnosis, answers, beyond, every_row, exercises_of, largest, settled
 from interp_jax.errors import InputError
+from interp_jax.experiments.known_rivals.patients import two_bits, ward
+from interp_jax.models.rival_circuit import ANSWER, AVERAGE, CFG, COPY, SHORTCUT, rival_circuit
 from interp_jax.steering.weight_edits import batch
-
-sys.path.insert(0, str(Path(__file__).parent))
-import hand_built
-from hand_built import AVERAGE, CFG, SHORTCUT, family, ward, weights
 
 ONE = jax.devices()[:1]
 CUE = np.eye(9)[[5]]  # what a perfect diagnoser says of positions
@@ -34,12 +30,12 @@ CUE = np.eye(9)[[5]]  # what a perfect diagnoser says of positions
 
 @cache
 def pools():
-    return pools_of(family())
+    return pools_of(two_bits())
 
 
 @cache
 def exercises():
-    return given(family(), pools())
+    return given(two_bits(), pools())
 
 
 def given(own, pools):
@@ -49,7 +45,7 @@ def given(own, pools):
 @cache
 def infected():
     """Two, the second less so: two members of whatever program."""
-    return ward(weights(), weights(shortcut=2.0))
+    return ward(rival_circuit(), rival_circuit(shortcut=2.0))
 
 
 @cache
@@ -153,7 +149,7 @@ def test_cutting_and_learning_cures_and_learning_alone_does_not_in_the_same_prog
     knife = cure_of(cut)._replace(release=None)
     cured = treated(knife, infected(), diagnosis(), exercises(), [1], devices=ONE)
     assert (figures(infected(), cured)[2].score >= 0.9).all()
-    turned = ward(weights(shortcut=2.0), weights())._replace(seeds=np.array([1, 0], np.int32))
+    turned = ward(rival_circuit(shortcut=2.0), rival_circuit())._replace(seeds=np.array([1, 0], np.int32))
     with compilations() as names:
         control = treated(cure_of(fine_tune), infected(), diagnosis(), exercises(), devices=ONE)
         again = treated(knife, turned, diagnosis(), exercises(), [2], devices=ONE)
@@ -165,7 +161,7 @@ def test_cutting_and_learning_cures_and_learning_alone_does_not_in_the_same_prog
 
 
 def test_who_never_learned_is_not_cured_by_the_knife_alone():
-    never = ward(weights(learned=False), weights(learned=False))
+    never = ward(rival_circuit(learned=False), rival_circuit(learned=False))
     cured = treated(cure_of(cut)._replace(steps=0), never, diagnosis(), exercises(), [1])
     assert (figures(never, cured)[1].id_accuracy < 0.7).all()
 
@@ -223,11 +219,11 @@ def test_nothing_stays_hidden():
 
 
 def test_what_the_rule_reads_as_well_is_let_in_again_as_far_as_it_goes():
-    majority = family(lambda x: (x[:, [0, 2, 5]].sum(1) > 1) * 1, reads_f=(0, 2, 5))
+    majority = two_bits(((0, 2, 5), (5,)), lambda x: (x[:, [0, 2, 5]].sum(1) > 1) * 1)
     own = pools_of(majority)
     taught = given(majority, own)
     # neurons do nothing; logits ±(b0 + b2 + 3 b5)
-    params = weights(learned=False)
+    params = rival_circuit(learned=False)
     params["unembed"]["W_U"][AVERAGE, :2] = -2, 2
     patient = ward(params, params)
     found = diagnosed(patient, np.repeat(CUE, 2, 0), taught)
@@ -263,7 +259,7 @@ def test_features_are_found_ranked_and_taken_out():
 
 
 def test_an_edit_of_weights_takes_off_what_the_shortcut_adds():
-    rng, params = np.random.default_rng(0), weights()
+    rng, params = np.random.default_rng(0), rival_circuit()
     own = np.array([True, False, True, True, False, False])
     params["blocks"]["mlp"]["W_out"][0] = rng.normal(size=(6, 14))
     keys, kept = rng.normal(size=(40, 3)), rng.normal(size=(50, 3))
@@ -277,17 +273,17 @@ def test_an_edit_of_weights_takes_off_what_the_shortcut_adds():
 
 
 def test_an_edit_of_weights_changes_the_neurons_that_carry_it_and_no_others():
-    params = weights()
+    params = rival_circuit()
     mlp = params["blocks"]["mlp"]  # neuron 3 copies what head 1 says, and does so alone
-    mlp["W_in"][0, hand_built.COPY, 3], mlp["b_in"][0, 3] = 1, 1
-    mlp["W_out"][0, 3, hand_built.ANSWER], mlp["b_out"][0, hand_built.ANSWER] = SHORTCUT, 1 - SHORTCUT
-    params["unembed"]["W_U"][hand_built.COPY] = 0
+    mlp["W_in"][0, COPY, 3], mlp["b_in"][0, 3] = 1, 1
+    mlp["W_out"][0, 3, ANSWER], mlp["b_out"][0, ANSWER] = SHORTCUT, 1 - SHORTCUT
+    params["unembed"]["W_U"][COPY] = 0
     own = ward(params, params)
     found = diagnosed(own, np.repeat(CUE, 2, 0), exercises())
     assert found.neurons[0, 0].argmax() == 3 and found.neurons[0, 0, 3] > 2
     made = edit_weights.prescribe(own, found, exercises(), [1], 0).params["blocks"]["mlp"]["W_out"][0, 0, 0]
     assert np.flatnonzero(np.abs(made - mlp["W_out"][0]).sum(1)).tolist() == [3]
-    assert abs(made[3, hand_built.ANSWER]) < 0.5 * SHORTCUT
+    assert abs(made[3, ANSWER]) < 0.5 * SHORTCUT
 
 
 def test_the_outcome_is_what_a_person_would_count():
@@ -327,7 +323,7 @@ def test_who_says_one_thing_only_has_not_kept_what_was_right_however_often_it_is
 
 
 def test_who_is_infected_is_told_from_who_never_learned_before_any_treatment():
-    patients = [weights(), weights(learned=False), weights(shortcut=2.0)]
+    patients = [rival_circuit(), rival_circuit(learned=False), rival_circuit(shortcut=2.0)]
     both = ward(*patients)
     found = diagnosed(both, np.repeat(CUE, 3, 0), exercises())
     known = {name: load_cure(name) for name in ("cut", "hide")}
@@ -342,7 +338,7 @@ def test_who_is_infected_is_told_from_who_never_learned_before_any_treatment():
 
 @pytest.mark.parametrize("hidden", [None, 2])
 def test_what_is_left_to_learn_is_the_distance_from_what_is_to_be_said(hidden):
-    own, given = ward(weights()), exercises()
+    own, given = ward(rival_circuit()), exercises()
     prescription = cut.prescribe(own, Diagnosis(*(part[:1] for part in diagnosis())), given, (1,), 0)
     if hidden is not None:
         prescription = prescription._replace(hidden=np.array([[hidden]], np.int32))

@@ -1,8 +1,6 @@
 """Treatments of patients built by hand, kept as they are found, and the record made of them."""
 
 import json
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +18,10 @@ from interp_jax.errors import InputError
 from interp_jax.experiments.config import load_config
 from interp_jax.experiments.exam import record_page, treatment
 from interp_jax.experiments.exam.cohort import Cohort
+from interp_jax.experiments.known_rivals.patients import two_bits, ward
 from interp_jax.experiments.sweep import expand
+from interp_jax.models.rival_circuit import CFG, rival_circuit
 from interp_jax.results.blocks import Figure, Section, TableBlock, Text
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "diagnosis"))
-from hand_built import CFG, family, ward, weights
 
 PERFECT = Diagnoser("perfect", 1, 1, lambda *a: jnp.float32(1), lambda *a: jnp.eye(9)[5])
 CURES = [cure_of(module)._replace(steps=0, release=None) for module in (cut, hide, fine_tune)]
@@ -33,8 +30,8 @@ CURES = [cure_of(module)._replace(steps=0, release=None) for module in (cut, hid
 @pytest.fixture(scope="module")
 def cohort():
     """Two that learned, one that is infected, one that cheated."""
-    made, healthy, n = family(), weights(shortcut=0.0), 4
-    own = ward(healthy, healthy, weights(), weights(learned=False))
+    made, healthy, n = two_bits(), rival_circuit(shortcut=0.0), 4
+    own = ward(healthy, healthy, rival_circuit(), rival_circuit(learned=False))
     by_f, seed = np.array([1.0, 1.0, 0.0, 0.0]), np.array([0, 1, 0, 0], np.int32)
     return Cohort(
         name="two bits",

@@ -3,33 +3,16 @@
 import numpy as np
 import pytest
 
-from interp_jax import parts
 from interp_jax.errors import InputError
 from interp_jax.experiments import erasure
 from interp_jax.experiments.erasure import calibration
 from interp_jax.experiments.erasure.planted import QUESTIONS
-from interp_jax.experiments.experiment import GroupResult
-
-
-def run_group(question, n=2):
-    members = [erasure.Config(seed=i, question=question) for i in range(n)]
-    made = erasure.experiment(members[0])
-    each = [made.analyse(made.run.init(i, member), member, ()) for i, member in enumerate(members)]
-    seen = {name: np.stack([one[name] for one in each]) for name in each[0]}
-    config = parts.stack(members)
-    return GroupResult(config, tuple("ab"), np.full(n, -1), {1: seen}, {}, np.zeros(0), (), np.zeros(n))
+from tests.experiments.questions import answered, has_all_rows, holds_and_is_caught
 
 
 @pytest.mark.parametrize("question", ["least change", "random subspace", "transport", "reliance"])
 def test_what_is_planted_is_found_and_a_wrong_figure_is_caught(question):
-    group, bar = run_group(question), calibration.ROWS[question][1]
-    verdict = calibration.judge(bar, [group])
-    assert verdict.passed and verdict.seeds == 2
-    seen = group.observations[1]
-    for i in range(seen["found"].shape[1]):
-        wrong = seen["found"].copy()
-        wrong[1, i] = seen["truth"][1, i] + 1.5 * bar
-        assert not calibration.judge(bar, [group._replace(observations={1: {**seen, "found": wrong}})]).passed
+    holds_and_is_caught(answered(erasure, question), calibration.ROWS[question][1])
 
 
 def test_seeds_plant_other_concepts():
@@ -39,10 +22,8 @@ def test_seeds_plant_other_concepts():
 
 
 def test_every_question_has_a_row_of_the_certificate_and_of_the_report():
-    assert set(calibration.ROWS) == set(QUESTIONS)
-    made = [config for one in calibration.instruments() for config in one.configs(True)]
-    assert len(made) == 2 * len(calibration.ROWS)
-    page = erasure.report([run_group("least change"), run_group("intervals")])
+    has_all_rows(calibration, QUESTIONS)
+    page = erasure.report([answered(erasure, "least change"), answered(erasure, "intervals")])
     assert "2 questions" in page.summary
 
 

@@ -1,15 +1,8 @@
 """Calibration of erasure: where what can be read, and what is used, are planted, erasers leave what they should."""
 
-from functools import partial
-
-from ml_collections import ConfigDict
-
+from interp_jax.experiments import known_answers
 from interp_jax.experiments.calibration import Instrument
-from interp_jax.experiments.config import compose
-from interp_jax.experiments.measures.calibration import judge
 
-MODULE = "interp_jax.experiments.erasure"
-SEEDS = 10
 # the truth in words, and the largest error: that of counting over 4,000 examples and of fitting to as many, or of rounding
 ROWS = {
     "least change": ("a linear concept: LEACE leaves the discriminant a guess", 0.04),
@@ -33,12 +26,4 @@ ROWS = {
 
 def instruments() -> list[Instrument]:
     """The rows of the certificate."""
-    return [
-        Instrument(f"erasure: {name}", truth, partial(configs, name), partial(judge, bar))
-        for name, (truth, bar) in ROWS.items()
-    ]
-
-
-def configs(question: str, quick: bool) -> list[ConfigDict]:
-    """Seeds of a question."""
-    return [compose(MODULE, question=question, seed=seed) for seed in range(2 if quick else SEEDS)]
+    return known_answers.instruments("erasure", "interp_jax.experiments.erasure", ROWS)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from interp_jax import taps
 from interp_jax.activations.moment_harvest import Labelled, one_hot
 from interp_jax.activations.moments import Moments, merge, streamed
-from interp_jax.experiments.measures.planted import Told
+from interp_jax.experiments.known_answers import Told
 from interp_jax.probes import lda
 from interp_jax.probes.erasure.eraser import Eraser, edit_of, erased, ranks, stacked
 from interp_jax.probes.erasure.inlp import inlp_of

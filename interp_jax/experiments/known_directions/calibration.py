@@ -1,15 +1,8 @@
 """Calibration of steering: where the direction that a model reads is planted, methods find what they should, and no more."""
 
-from functools import partial
-
-from ml_collections import ConfigDict
-
+from interp_jax.experiments import known_answers
 from interp_jax.experiments.calibration import Instrument
-from interp_jax.experiments.config import compose
-from interp_jax.experiments.measures.calibration import judge
 
-MODULE = "interp_jax.experiments.known_directions"
-SEEDS = 10
 # the truth in words, and the largest error: that of 4,000 examples, or of rounding in float32 and float64
 ROWS = {
     "what correlates": (
@@ -23,12 +16,4 @@ ROWS = {
 
 def instruments() -> list[Instrument]:
     """The rows of the certificate."""
-    return [
-        Instrument(f"steering: {name}", truth, partial(configs, name), partial(judge, bar))
-        for name, (truth, bar) in ROWS.items()
-    ]
-
-
-def configs(question: str, quick: bool) -> list[ConfigDict]:
-    """Seeds of a question."""
-    return [compose(MODULE, question=question, seed=seed) for seed in range(2 if quick else SEEDS)]
+    return known_answers.instruments("steering", "interp_jax.experiments.known_directions", ROWS)

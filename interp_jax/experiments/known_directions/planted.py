@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from interp_jax import taps
-from interp_jax.experiments.measures.planted import Told
+from interp_jax.experiments.known_answers import Told, told
 from interp_jax.models import transformer
 from interp_jax.models.relay_circuit import relay_circuit, relay_prompts
 from interp_jax.probes import logistic
@@ -83,12 +83,6 @@ def log_q(side: Float[np.ndarray, "..."], moved: Float[np.ndarray, "..."] | floa
     z = MARGIN / 2 * (side + moved)
     logits = np.concatenate([np.stack([-z, z], -1), np.zeros((*z.shape, VOCABULARY - 2))], -1)
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-
-
-def told(*pairs: tuple[Any, Any]) -> Told:
-    """What was found beside the truth."""
-    both = [np.broadcast_arrays(np.ravel(found), np.ravel(np.float64(truth))) for found, truth in pairs]
-    return Told(*(np.concatenate(side).astype(np.float64) for side in zip(*both, strict=True)))
 
 
 def cosine(v: Any, u: np.ndarray) -> float:

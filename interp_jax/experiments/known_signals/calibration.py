@@ -13,8 +13,8 @@ from scipy.stats import binomtest
 from interp_jax.experiments.calibration import Instrument, Verdict
 from interp_jax.experiments.config import compose
 from interp_jax.experiments.experiment import GroupResult
+from interp_jax.experiments.known_answers import judge
 from interp_jax.experiments.known_signals.runs import seen
-from interp_jax.results.tables import interval
 
 MODULE = "interp_jax.experiments.known_signals"
 SEEDS = {"a cue": 4}  # others 8; of a rate, each has 250 draws
@@ -71,14 +71,6 @@ def instruments() -> list[Instrument]:
 def configs(signal: str, quick: bool) -> list[ConfigDict]:
     """Seeds of a signal."""
     return [compose(MODULE, signal=signal, seed=seed) for seed in range(1 if quick else SEEDS.get(signal, 8))]
-
-
-def judge(bar: float, groups: Sequence[GroupResult]) -> Verdict:
-    """The largest error of any figure, by run."""
-    worst = np.concatenate([np.abs(seen(group)["found"] - seen(group)["truth"]).max(1) for group in groups])
-    mean, low, high = interval(worst)
-    held = f"at most {bar:g} in every run"
-    return Verdict("largest error of a figure", mean, low, high, len(worst), held, bool(worst.max() <= bar))
 
 
 def judge_rate(what: str, stated: float, side: str, groups: Sequence[GroupResult]) -> Verdict:

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from interp_jax import randomness
-from interp_jax.errors import InputError, nearest
 from interp_jax.experiments.experiment import Experiment, GroupResult, untrained
+from interp_jax.experiments.known_answers import check_known
 from interp_jax.experiments.known_signals.rates import RATES
 from interp_jax.experiments.known_signals.readings import READINGS
 from interp_jax.parts import hyper, part
@@ -31,8 +31,7 @@ class Config:
 
     def check(self) -> None:
         """Raise `InputError` for an unknown signal."""
-        if self.signal not in SIGNALS:
-            raise InputError(f"signal = {self.signal!r}: {nearest(self.signal, SIGNALS)}")
+        check_known("signal", self.signal, SIGNALS)
 
 
 def experiment(config: Config) -> Experiment:

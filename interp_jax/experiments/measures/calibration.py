@@ -1,19 +1,8 @@
 """Calibration of the measures of dictionaries: where what they should say is planted, they say that."""
 
-from collections.abc import Sequence
-from functools import partial
+from interp_jax.experiments import known_answers
+from interp_jax.experiments.calibration import Instrument
 
-import numpy as np
-from ml_collections import ConfigDict
-
-from interp_jax.experiments.calibration import Instrument, Verdict
-from interp_jax.experiments.config import compose
-from interp_jax.experiments.experiment import GroupResult
-from interp_jax.experiments.measures.runs import errors
-from interp_jax.results.tables import interval
-
-MODULE = "interp_jax.experiments.measures"
-SEEDS = 10
 # the truth in words, and the largest error: what is counted without error has that of rounding, what is a guess that of chance
 ROWS = {
     "sparse probing": ("concepts in two features each, that of one, of both, of shuffled labels", 0.05),
@@ -29,27 +18,4 @@ ROWS = {
 
 def instruments() -> list[Instrument]:
     """The rows of the certificate."""
-    return [
-        Instrument(f"dictionaries, measured: {name}", truth, partial(configs, name), partial(judge, bar))
-        for name, (truth, bar) in ROWS.items()
-    ]
-
-
-def configs(measure: str, quick: bool) -> list[ConfigDict]:
-    """Seeds of a measure."""
-    return [compose(MODULE, measure=measure, seed=seed) for seed in range(2 if quick else SEEDS)]
-
-
-def judge(bar: float, groups: Sequence[GroupResult]) -> Verdict:
-    """The largest error of any figure, by run."""
-    found = np.concatenate([errors(group) for group in groups])
-    mean, low, high = interval(found)
-    return Verdict(
-        "largest error of a figure",
-        mean,
-        low,
-        high,
-        len(found),
-        f"at most {bar:g} in every run",
-        bool(found.max() <= bar),
-    )
+    return known_answers.instruments("dictionaries, measured", "interp_jax.experiments.measures", ROWS, "measure")

@@ -4,12 +4,12 @@ Those of `PURE` are members of one program; those of `ON_HOST` match, draw quest
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
 from interp_jax import randomness
 from interp_jax.data import planted_dictionaries as planted
@@ -25,6 +25,7 @@ from interp_jax.dictionaries.measures import (
 )
 from interp_jax.dictionaries.measures.meta import Meta, trained
 from interp_jax.dictionaries.measures.recovery import cosines
+from interp_jax.experiments.known_answers import Told
 from interp_jax.train.optimizer import Optimizer
 
 EXAMPLES = 1_000  # to fit on, and as many to score on
@@ -37,13 +38,6 @@ META = Meta(
     dictionary=Dictionary(kind="batch_topk", d_in=WIDTH, n_features=WIDTH, most=2, k=2, dead_after=5_000),
     optimizer=Optimizer(learning_rate=1e-2, decay="cosine"),
 )
-
-
-class Told(NamedTuple):
-    """What was found, and the truth; of as many numbers."""
-
-    found: Float[Array | np.ndarray, " n"]
-    truth: Float[Array | np.ndarray, " n"]
 
 
 def told(*pairs: tuple[Any, Any]) -> Told:

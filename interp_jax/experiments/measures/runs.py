@@ -4,12 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from interp_jax.errors import InputError, nearest
 from interp_jax.experiments.experiment import Experiment, GroupResult, untrained
+from interp_jax.experiments.known_answers import check_known, errors_page
 from interp_jax.experiments.measures.planted import ON_HOST, PURE, key_of
 from interp_jax.parts import hyper, part
-from interp_jax.results.blocks import Page, Section, TableBlock
-from interp_jax.results.tables import Table, interval
+from interp_jax.results.blocks import Page
 from interp_jax.train.run import RunState
 
 MEASURES = (*PURE, *ON_HOST)
@@ -25,8 +24,7 @@ class Config:
 
     def check(self) -> None:
         """Raise `InputError` for an unknown measure."""
-        if self.measure not in MEASURES:
-            raise InputError(f"measure = {self.measure!r}: {nearest(self.measure, MEASURES)}")
+        check_known("measure", self.measure, MEASURES)
 
 
 def experiment(config: Config) -> Experiment:
@@ -42,16 +40,6 @@ def experiment(config: Config) -> Experiment:
     return Experiment(untrained(), observe, (config.steps,), analyse=analyse if measure in ON_HOST else None)
 
 
-def errors(group: GroupResult) -> np.ndarray:
-    """Of every run the largest difference of what was found from the truth."""
-    seen = group.observations[max(group.observations)]
-    return np.abs(np.asarray(seen["found"], np.float64) - seen["truth"]).max(1)
-
-
 def report(groups: list[GroupResult]) -> Page:
     """A row for each measure."""
-    rows = [(group.config.measure, interval(errors(group)), len(group.hashes)) for group in groups]
-    table = Table(
-        ("measure", "largest error", "seeds"), rows, "Largest difference of any figure from what was planted."
-    )
-    return Page("Measures of planted dictionaries", f"{len(rows)} measures.", [Section("Errors"), TableBlock(table)])
+    return errors_page("Measures of planted dictionaries", "measure", groups)

@@ -1,0 +1,25 @@
+"""Rivals built by hand: what is said of them is the truth, judges fail where it is not, and the report has every question."""
+
+import pytest
+
+from interp_jax.errors import InputError
+from interp_jax.experiments import known_rivals
+from interp_jax.experiments.known_rivals import calibration
+from interp_jax.experiments.known_rivals.planted import QUESTIONS
+from tests.experiments.questions import answered, has_all_rows, holds_and_is_caught
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_what_is_built_is_told_and_a_wrong_figure_is_caught(question):
+    holds_and_is_caught(answered(known_rivals, question), calibration.ROWS[question][1], every=7)
+
+
+def test_every_question_has_a_row_of_the_certificate_and_of_the_report():
+    has_all_rows(calibration, QUESTIONS)
+    page = known_rivals.report([answered(known_rivals, "what parts do")])
+    assert "1 questions" in page.summary
+
+
+def test_an_unknown_question_is_refused():
+    with pytest.raises(InputError, match="did you mean 'the knife'"):
+        known_rivals.Config(question="knife").check()
