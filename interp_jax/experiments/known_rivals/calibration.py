@@ -3,7 +3,7 @@
 from interp_jax.experiments import known_answers
 from interp_jax.experiments.calibration import Instrument
 
-SEEDS = 5
+SEEDS = 3
 # the truth in words, and the largest error: that of rounding in float32, or of the labels that a trial happens to draw
 ROWS = {
     "who is blind": ("scores that ignore the rule, or cannot see what is used: mirrored AUROC 1/2", 1e-6),

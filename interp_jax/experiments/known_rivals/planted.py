@@ -2,10 +2,8 @@
 
 The rule is the exclusive or of two bits, the rival a third bit, and every student is a `models/rival_circuit.py`, whose logits
 are ±(ρ U + κ s): who learned has κ = 0, who never did ρ = 0, who is infected κ > ρ. Seeds have other places and strengths.
-Between two examples of D_ID with different labels both U and s change their signs, so that of a change of log-odds
-
-    κ / (ρ + κ)            is the cue's, as integrated gradients say
-    κ / (ρ / 2 + κ)        is, as gradients at both ends say, which are blind to U = 1 - 2 |A| where A = 0
+Between two examples of D_ID with different labels both U and s change their signs: of the change of log-odds κ / (ρ + κ) is the
+cue's, as integrated gradients say. (Gradients at both ends do not: U = 1 - 2 |A| has none where A = 0.)
 
 Before layer 1 all of it has come together at the last position. There diagnosers that put in what other examples have at a
 position have nothing to tell rivals by, as if they looked at the loss: ½, exactly.
@@ -35,7 +33,7 @@ from interp_jax.experiments.known_answers import Told, told
 from interp_jax.experiments.known_rivals.patients import two_bits, ward
 from interp_jax.models.rival_circuit import BITS, CFG, rival_circuit
 
-BLIND = ("behaviour", "loss", "margin", "weight_norm", "within_class_variance", "attention", "patched_gradients")
+BLIND = ("loss", "weight_norm", "attention", "patched_gradients")
 TELLING = ("paired_gradients", "local_gradients", "integrated_gradients")
 PAIRS = 3  # of one that learned and one that is infected
 
@@ -99,12 +97,10 @@ def of_who_and_where(seed: int) -> Told:
     pairs, cue = sitting(of), cue_positions(of.family, "g")
     where = {name: examine(load_diagnoser(name), pairs, what="positions")[PAIRS:, 0] for name in TELLING}
     first = [average_precision(each, cue) for own in where.values() for each in own]
-    share = lambda rule: of.shortcut / (rule + of.shortcut)
     return told(
         ([auroc(name, pairs) for name in TELLING], 1.0),
         (first, 1.0),
-        (where["integrated_gradients"][:, cue], share(of.rule)),
-        (where["paired_gradients"][:, cue], share(of.rule / 2)),
+        (where["integrated_gradients"][:, cue], of.shortcut / (of.rule + of.shortcut)),
     )
 
 
