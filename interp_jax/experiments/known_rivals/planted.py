@@ -33,7 +33,7 @@ from interp_jax.experiments.known_answers import Told, told
 from interp_jax.experiments.known_rivals.patients import two_bits, ward
 from interp_jax.models.rival_circuit import BITS, CFG, rival_circuit
 
-BLIND = ("loss", "weight_norm", "attention", "patched_gradients")
+BLIND = ("loss", "weight_norm", "attention", "patched_gradients", "exchanged_tokens")
 TELLING = ("paired_gradients", "local_gradients", "integrated_gradients")
 PAIRS = 3  # of one that learned and one that is infected
 
