@@ -26,9 +26,7 @@ MODULES = (
     "interp_jax.experiments.known_features.calibration",
     "interp_jax.experiments.measures.calibration",
     "interp_jax.experiments.known_signals.calibration",
-    "interp_jax.experiments.erasure.calibration",
-    "interp_jax.experiments.known_directions.calibration",
-    "interp_jax.experiments.known_rivals.calibration",
+    "interp_jax.experiments.known_answers.calibration",
 )
 
 

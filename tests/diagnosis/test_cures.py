@@ -20,7 +20,7 @@ from interp_jax.diagnosis.prognosis import prospects
 from interp_jax.diagnosis.treatment import choice, counts_of, cure_of, dose, treated
 from interp_jax.diagnosis.ward import Cured, Diagnosis, answers, beyond, every_row, exercises_of, largest, settled
 from interp_jax.errors import InputError
-from interp_jax.experiments.known_rivals.patients import two_bits, ward
+from interp_jax.experiments.known_answers.patients import two_bits, ward
 from interp_jax.models.rival_circuit import ANSWER, AVERAGE, CFG, COPY, SHORTCUT, rival_circuit
 from interp_jax.steering.weight_edits import batch
 

@@ -18,7 +18,7 @@ from interp_jax.errors import InputError
 from interp_jax.experiments.config import load_config
 from interp_jax.experiments.exam import record_page, treatment
 from interp_jax.experiments.exam.cohort import Cohort
-from interp_jax.experiments.known_rivals.patients import two_bits, ward
+from interp_jax.experiments.known_answers.patients import two_bits, ward
 from interp_jax.experiments.sweep import expand
 from interp_jax.models.rival_circuit import CFG, rival_circuit
 from interp_jax.results.blocks import Figure, Section, TableBlock, Text

@@ -8,8 +8,9 @@ import pytest
 
 from interp_jax import parts
 from interp_jax.errors import InputError
-from interp_jax.experiments import known_answers, measures
+from interp_jax.experiments import measures
 from interp_jax.experiments.experiment import GroupResult
+from interp_jax.experiments.known_answers.calibration import judge
 from interp_jax.experiments.measures import calibration
 from interp_jax.experiments.measures.planted import ON_HOST, PURE, key_of
 from interp_jax.results.blocks import TableBlock
@@ -36,13 +37,13 @@ def run_group(measure, n=2):
 @pytest.mark.parametrize("measure", ["interchange", "stability", "descriptions"])
 def test_what_is_planted_is_found_and_a_wrong_figure_is_caught(measure):
     group, bar = run_group(measure), calibration.ROWS[measure][1]
-    verdict = known_answers.judge(bar, [group])
+    verdict = judge(bar, [group])
     assert verdict.passed and verdict.seeds == 2
     seen = group.observations[1]
     for i in range(seen["found"].shape[1]):
         wrong = seen["found"].copy()
         wrong[1, i] += 1.5 * bar + verdict.value if wrong[1, i] >= seen["truth"][1, i] else -1.5 * bar
-        assert not known_answers.judge(bar, [group._replace(observations={1: {**seen, "found": wrong}})]).passed
+        assert not judge(bar, [group._replace(observations={1: {**seen, "found": wrong}})]).passed
 
 
 def test_seeds_plant_other_dictionaries():

@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from interp_jax.experiments.calibration import Instrument, Verdict
 from interp_jax.experiments.config import compose
 from interp_jax.experiments.experiment import GroupResult
-from interp_jax.experiments.known_answers import judge
+from interp_jax.experiments.known_answers.calibration import judge
 from interp_jax.experiments.known_signals.runs import seen
 
 MODULE = "interp_jax.experiments.known_signals"

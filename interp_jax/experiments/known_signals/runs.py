@@ -10,7 +10,7 @@ import numpy as np
 
 from interp_jax import randomness
 from interp_jax.experiments.experiment import Experiment, GroupResult, untrained
-from interp_jax.experiments.known_answers import check_known
+from interp_jax.experiments.known_answers.question import check_known
 from interp_jax.experiments.known_signals.rates import RATES
 from interp_jax.experiments.known_signals.readings import READINGS
 from interp_jax.parts import hyper, part

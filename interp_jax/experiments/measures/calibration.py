@@ -1,7 +1,14 @@
 """Calibration of the measures of dictionaries: where what they should say is planted, they say that."""
 
-from interp_jax.experiments import known_answers
+from functools import partial
+
+from ml_collections import ConfigDict
+
 from interp_jax.experiments.calibration import Instrument
+from interp_jax.experiments.config import compose
+from interp_jax.experiments.known_answers.calibration import QUICK, judge
+
+SEEDS = 10
 
 # the truth in words, and the largest error: what is counted without error has that of rounding, what is a guess that of chance
 ROWS = {
@@ -18,4 +25,13 @@ ROWS = {
 
 def instruments() -> list[Instrument]:
     """The rows of the certificate."""
-    return known_answers.instruments("dictionaries, measured", "interp_jax.experiments.measures", ROWS, "measure")
+    return [
+        Instrument(f"dictionaries, measured: {name}", truth, partial(configs, name), partial(judge, bar))
+        for name, (truth, bar) in ROWS.items()
+    ]
+
+
+def configs(measure: str, quick: bool) -> list[ConfigDict]:
+    """Seeds of a measure."""
+    seeds = range(QUICK if quick else SEEDS)
+    return [compose("interp_jax.experiments.measures", measure=measure, seed=seed) for seed in seeds]

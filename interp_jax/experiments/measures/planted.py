@@ -25,7 +25,7 @@ from interp_jax.dictionaries.measures import (
 )
 from interp_jax.dictionaries.measures.meta import Meta, trained
 from interp_jax.dictionaries.measures.recovery import cosines
-from interp_jax.experiments.known_answers import Told
+from interp_jax.experiments.known_answers.question import Told
 from interp_jax.train.optimizer import Optimizer
 
 EXAMPLES = 1_000  # to fit on, and as many to score on

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from interp_jax.experiments.experiment import Experiment, GroupResult, untrained
-from interp_jax.experiments.known_answers import check_known, errors_page
+from interp_jax.experiments.known_answers.question import check_known
+from interp_jax.experiments.known_answers.runs import errors_page
 from interp_jax.experiments.measures.planted import ON_HOST, PURE, key_of
 from interp_jax.parts import hyper, part
 from interp_jax.results.blocks import Page

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from interp_jax import taps
 from interp_jax.activations.moment_harvest import Labelled, one_hot
 from interp_jax.activations.moments import Moments, merge, streamed
-from interp_jax.experiments.known_answers import Told
+from interp_jax.experiments.known_answers.question import Question, Told
 from interp_jax.probes import lda
 from interp_jax.probes.erasure.eraser import Eraser, edit_of, erased, ranks, stacked
 from interp_jax.probes.erasure.inlp import inlp_of
@@ -228,15 +228,30 @@ def of_intervals(seed: int) -> Told:
     return told((covered(got.effect, 0.8), 0.95), (min(covered(got.excess, 0.3), 0.95), 0.95))
 
 
+# the largest error: that of counting over 4,000 examples and of fitting to as many, or of rounding
 QUESTIONS = {
-    "least change": of_least_change,
-    "orthogonal": of_orthogonal,
-    "null-space projection": of_inlp,
-    "projection": of_projection,
-    "random subspace": of_random,
-    "transport": of_transport,
-    "scrubbing": of_scrubbing,
-    "moments": of_moments,
-    "reliance": of_reliance,
-    "intervals": of_intervals,
+    "least change": Question(of_least_change, "a linear concept: LEACE leaves the discriminant a guess", 0.04),
+    "orthogonal": Question(of_orthogonal, "a linear concept: the orthogonal projection leaves a guess", 0.04),
+    "null-space projection": Question(of_inlp, "a linear concept: what three rounds leave, in closed form", 0.04),
+    "projection": Question(
+        of_projection, "a linear concept: what the probe's own direction leaves, in closed form", 0.04
+    ),
+    "random subspace": Question(of_random, "a linear concept: what a random direction leaves, in closed form", 0.03),
+    "transport": Question(
+        of_transport,
+        "a quadratic concept: LEACE leaves what the likelihood ratio reads, transport (QLEACE) a guess",
+        0.05,
+    ),
+    "scrubbing": Question(
+        of_scrubbing,
+        "a model that computes the concept anew at every layer: erasers in order leave a guess at each",
+        0.05,
+    ),
+    "moments": Question(
+        of_moments, "means a hundred times the spread: covariances as in float64, in units of variances", 1e-6
+    ),
+    "reliance": Question(of_reliance, "two directions that tell the answer, of which the model reads one", 0.1),
+    "intervals": Question(
+        of_intervals, "95% intervals of effects, and of excesses at least that, over 2,000 draws", 0.0161
+    ),
 }

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from interp_jax import taps
-from interp_jax.experiments.known_answers import Told, told
+from interp_jax.experiments.known_answers.question import Question, Told, told
 from interp_jax.models import transformer
 from interp_jax.models.relay_circuit import relay_circuit, relay_prompts
 from interp_jax.probes import logistic
@@ -206,10 +206,19 @@ def of_weights(seed: int) -> Told:
     return told((keys @ delta, missing), (other @ delta, 0.0), (batch(C, keys, missing, 1.0), squares))
 
 
+# the largest error: that of 4,000 examples, or of rounding in float32 and float64
 QUESTIONS = {
-    "what correlates": of_correlation,
-    "what causes": of_cause,
-    "dose and response": of_dose,
-    "gates": of_gate,
-    "weight edits": of_weights,
+    "what correlates": Question(
+        of_correlation,
+        "a direction and its unread copy: |cos| of means, pairs and a probe 1/√2; of recentred pairs 0",
+        0.02,
+    ),
+    "what causes": Question(
+        of_cause, "the same: gradient, Fisher's matrix, the targeted direction and its effect in closed form", 1e-5
+    ),
+    "dose and response": Question(of_dose, "log-probabilities and divergences at all doses, in closed form", 1e-4),
+    "gates": Question(of_gate, "each prompt by itself is steered, or not: log-probabilities in closed form", 1e-5),
+    "weight edits": Question(
+        of_weights, "keys and values: exact, orthogonal keys unchanged, batches least squares in float64", 1e-9
+    ),
 }
