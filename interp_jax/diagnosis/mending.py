@@ -3,12 +3,7 @@
     loss = -Σ_c target_c log p(c)                     of inputs of D_ID, all labels alike, under the prescription's edits
            + KL(teacher ‖ patient)                    where there is a teacher, under the same edits
 
-The target is the label. Where positions are hidden, each input loses k of them, k = 0 … n alike, drawn anew at each step by
-1 / P + their share of what decides the declared rule, and the target is as sure as the declared rule is without them:
-
-    x_i ← mean + σ Σ_m ε_m (x_mi - mean) / √B         m inputs of the step, ε ~ N(0, 1): what is hidden has no mark of its own
-    target = left · label + (1 - left) · uniform      left = Π_i (1 - settled_i), see `ward.settled`
-
+The target is the label; where positions are hidden, it is as sure as the declared rule is without them: see `hiding.py`.
 AdamW, at a rate that falls linearly to 0. What a step draws is a function of (seed, step): every prescription of a patient
 is trained on the same inputs in the same order.
 """
@@ -20,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from interp_jax import randomness
-from interp_jax.diagnosis.ward import Cured, Edits, Exercises, Prescription, Ward, answers, settled
+from interp_jax.diagnosis.hiding import hidden_at, hiding, without
+from interp_jax.diagnosis.ward import Cured, Edits, Exercises, Prescription, Ward, answers
 from interp_jax.models import transformer
 from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.train.optimizer import Optimizer, gradient_transformation
@@ -32,7 +28,6 @@ from interp_jax.train.population import population
 STEPS, BATCH = 300, 64
 AFTERWARDS = 8  # batches that nothing is learned from
 OPTIMIZER = Optimizer(name="adamw", decay="linear", learning_rate=2e-3, weight_decay=0.05, warmup_steps=10, beta2=0.98)
-SPREAD = 0.5  # σ
 
 
 class Member(NamedTuple):
@@ -143,35 +138,6 @@ def lesson(
     x, target = exercises.x[rows], jax.nn.one_hot(exercises.label[rows], labels)
     if hidden is None:
         return edits, x, target
-    where = hidden_at(exercises.influence, hidden, member.seed, t)
-    left = (1 - where * settled(exercises.influence, labels)).prod(1, keepdims=True)
-    target = left * target + (1 - left) / labels
+    where = hidden_at(exercises.influence, hidden, member.seed, t, BATCH)
+    target = without(target, where, exercises.influence)
     return hiding(edits, where, transformer.embed(params, x, cfg), member.seed, t), x, target
-
-
-def hidden_at(
-    influence: Float[Array, " P"], most: Int[Array, ""] | int, seed: Int[Array, ""] | int, t: Int[Array, ""] | int
-) -> Bool[Array, "B P"]:
-    """Which positions of each input of a step are hidden: up to so many, by 1 / P + the rule's influence as a share."""
-    positions = len(influence)
-    weight = 1 / positions + influence / jnp.maximum(influence.sum(), 1e-9)
-    u = randomness.uniform("counter", seed, "cure/hidden", t, (BATCH, positions + 1))
-    k = (u[:, -1:] * (most + 1)).astype(jnp.int32)
-    arrival = -jnp.log(u[:, :-1]) / weight  # the first k to come are as many draws without replacement
-    return jnp.argsort(jnp.argsort(arrival, axis=1), axis=1) < k
-
-
-def hiding(
-    edits: Edits,
-    where: Bool[Array, "B P"],
-    embedded: Float[Array, "B P D"],
-    seed: Int[Array, ""] | int,
-    t: Int[Array, ""] | int,
-) -> Edits:
-    """Edits that hide positions besides, as what those of `embed` put there, and noise; see the module."""
-    (edit,) = edits["embed"]
-    weights = jax.random.normal(randomness.key(seed, "cure/noise", t), (BATCH, *embedded.shape[:2]))
-    noise = jnp.einsum("bmp,mpd->bpd", weights, embedded - embedded.mean(0)) / BATCH**0.5
-    there = where[:, :, None]
-    value = edit.value + SPREAD * there * noise
-    return {**edits, "embed": (edit.replace(value=value, where=jnp.maximum(edit.where, there)),)}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from interp_jax import taps
-from interp_jax.diagnosis import mending
+from interp_jax.diagnosis import hiding, mending
 from interp_jax.diagnosis.cures import ablate_features, cut, cut_parts, distil, edit_weights, erase, fine_tune, hide
 from interp_jax.diagnosis.cures_io import SHIPPED, load_cure
 from interp_jax.diagnosis.declared import influence
@@ -168,7 +168,9 @@ def test_who_never_learned_is_not_cured_by_the_knife_alone():
 
 def test_positions_that_are_hidden_are_as_many_as_may_be_and_mostly_those_that_the_rule_needs():
     influence = jnp.float32([1, 0, 3, 0, 0, 0, 0, 0, 0])
-    where = np.concatenate([np.asarray(mending.hidden_at(influence, jnp.int32(2), 0, t)) for t in range(80)])
+    where = np.concatenate(
+        [np.asarray(hiding.hidden_at(influence, jnp.int32(2), 0, t, mending.BATCH)) for t in range(80)]
+    )
     assert where.shape == (80 * mending.BATCH, 9)
     hidden = where.sum(1)
     np.testing.assert_allclose(np.bincount(hidden) / len(hidden), [1 / 3] * 3, atol=0.02)
@@ -183,15 +185,18 @@ def test_what_is_hidden_has_the_mean_and_half_the_spread_of_its_position_and_wha
     rng = np.random.default_rng(0)
     embedded = jnp.float32(rng.normal(size=(mending.BATCH, 9, CFG.d_model)) * np.arange(1, 10)[:, None])
     where = jnp.zeros((mending.BATCH, 9), bool).at[:, 2].set(True)
-    values = []
+    values, blurred = [], []
     for t in range(30):
-        (edit,) = mending.hiding(edits, where, embedded, 0, t)["embed"]
-        assert (edit.where[:, 2] == 1).all() and (edit.where[:, 5] == 0.5).all() and not edit.where[:, :2].any()
-        np.testing.assert_array_equal(edit.value[:, 3:], jnp.broadcast_to(edits["embed"][0].value[:, 3:], (64, 6, 14)))
+        (edit,) = hiding.hiding(edits, where, embedded, 0, t)["embed"]
+        assert (edit.where[:, 2] == 1).all() and (edit.where[:, 5] == 0.5).all()
+        np.testing.assert_array_equal(edit.value[:, 5], jnp.broadcast_to(edits["embed"][0].value[:, 5], (64, 14)))
         values.append(np.asarray(edit.value[:, 2]))
-    values = np.concatenate(values)
+        blurred.append(np.asarray(edit.where[:, [0, 1, 3]]))
+    values, blurred = np.concatenate(values), np.concatenate(blurred)
+    assert 0 < blurred.min() and 0.99 * hiding.BLUR < blurred.max() <= hiding.BLUR
+    assert blurred.mean() == pytest.approx(hiding.BLUR / 2, rel=0.02)
     np.testing.assert_allclose(values.mean(0), edits["embed"][0].value[0, 2], atol=0.15)
-    expected = mending.SPREAD**2 * np.cov(np.asarray(embedded)[:, 2].T, bias=True)
+    expected = hiding.SPREAD**2 * np.cov(np.asarray(embedded)[:, 2].T, bias=True)
     np.testing.assert_allclose(np.cov(values.T), expected, atol=0.12 * np.diag(expected).max())
 
 

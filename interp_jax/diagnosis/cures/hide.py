@@ -1,6 +1,7 @@
 """Hide positions at random and fine-tune to say as much as the declared rule still can: right for the right reasons.
 
-    x_i ← mean over D_ID of the embedding at i, and noise     for k positions of each input, k = 0 … n alike, anew at each step
+    x_i ← mean over D_ID of the embedding at i, and noise     for k positions of each input, k = 0 … n alike, anew at each step;
+                                                              the others are blurred by the same
     target = left · label + (1 - left) · uniform              left = Π over hidden i of (1 - what i settles of the rule)
 
 A shortcut still answers where the rule cannot, and is untaught it; where what the shortcut needs is hidden, the rule is what is
@@ -19,7 +20,7 @@ from interp_jax.diagnosis.ward import Diagnosis, Exercises, Prescription, Ward
 
 TOUCHES = "hidden"
 # What an infection has silenced takes more to be heard again than a path that is cut off takes to be done without.
-OPTIMIZER = replace(mending.OPTIMIZER, learning_rate=5e-3, warmup_steps=50)
+OPTIMIZER = replace(mending.OPTIMIZER, learning_rate=8e-3, warmup_steps=50)
 
 
 def prescribe(
