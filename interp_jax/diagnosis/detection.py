@@ -14,7 +14,8 @@
 
 Intervals are of a bootstrap: families, then within each its seeds, drawn with replacement; all that is of a seed stays
 together. Of few units its percentiles lie too close together; they are taken farther out by as much as Student's t asks of
-so many (Hesterberg 2015). Six families: 95% intervals hold a mean that varies among families in 93 of 100 draws (88 without).
+so many (Hesterberg 2015). Of six families, simulated in three ways, 86 to 96 of 100 such intervals of 95% hold the mean of all
+families (79 to 91 without); fewest where most families have an AUROC of 1.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -75,8 +75,8 @@ def sitting(of: Planted) -> Examinees:
     x = of.family.draw_id(np.random.default_rng(0), 256)
     learned = [rival_circuit(True, 0.0, of.reads, rule) for rule in of.rule]
     students = ward(*learned, *(of.infected.patient(r) for r in range(PAIRS)))
-    told = declare(of.family, "f", x), declare(of.family, "g", x)
-    return Examinees(of.family.name, CFG, 2, students.params, np.tile(np.arange(PAIRS), 2), x, told)
+    both = declare(of.family, "f", x), declare(of.family, "g", x)
+    return Examinees(of.family.name, CFG, 2, students.params, np.tile(np.arange(PAIRS), 2), x, both)
 
 
 def auroc(name: str, pairs: Examinees) -> float:
