@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
+from interp_jax.diagnosis.answering import answer_logits
 from interp_jax.diagnosis.family import Family
 from interp_jax.diagnosis.pools import Pool, Pools
-from interp_jax.diagnosis.student import answer_logits, cross_entropy
+from interp_jax.diagnosis.student import cross_entropy
 from interp_jax.errors import InputError
 from interp_jax.models.transformer import Params, TransformerConfig
 

@@ -29,6 +29,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from interp_jax import randomness
+from interp_jax.diagnosis.answering import Edits
 from interp_jax.diagnosis.declared import Declared
 from interp_jax.diagnosis.family import Tokens, source_of
 from interp_jax.diagnosis.tellings import Looked, hide_variables, in_turn, side_by_side
@@ -53,12 +54,20 @@ class Diagnoser(NamedTuple):
     source: str = ""
 
 
+class Model(NamedTuple):
+    """Weights, and edits that are part of the model."""
+
+    params: Params
+    edits: Edits | None = None
+
+
 class Examinees(NamedTuple):
     """Models of one family, and what is told of both rules.
 
     Attributes:
       family: its name. cfg, labels: of the models. params: leaves [R …]. seeds: [R], the same for members of a pair.
       x: the examples. declared: by f, by g; or other tellings, N of them.
+      edits: that are part of each model, leaves [R …]; None for none.
     """
 
     family: str
@@ -68,10 +77,11 @@ class Examinees(NamedTuple):
     seeds: Int[np.ndarray, " R"]
     x: Tokens
     declared: tuple[Declared, ...]
+    edits: Edits | None = None
 
-    def member(self, r: int) -> Params:
-        """The parameters of one model."""
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf[r]), self.params)
+    def member(self, r: int) -> Model:
+        """One model."""
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf[r]), Model(self.params, self.edits))
 
 
 class Reference(NamedTuple):
@@ -147,8 +157,8 @@ def examine(
     wanted = () if what == "score" else (examinees.x.shape[1],)
     both = [jax.tree.map(jnp.asarray, each) for each in examinees.declared]
 
-    def one(params: Params, own: Any, *fitted: Any, of: Callable[..., Array]) -> Any:
-        view, key = view_of(diagnoser, examinees, params), randomness.key(seed, stream, own)
+    def one(model: Model, own: Any, *fitted: Any, of: Callable[..., Array]) -> Any:
+        view, key = view_of(diagnoser, examinees, model), randomness.key(seed, stream, own)
 
         def said(declared: Declared) -> Array:
             with guarded():
@@ -178,7 +188,7 @@ def of_all(one: Callable[..., Array], examinees: Examinees, fitted: tuple[Any, .
 
     def every(of: Callable[..., Array]) -> Array:
         each = lambda models, fitted: jax.lax.map(lambda model: one(*model, *fitted, of=of), models)
-        return jax.jit(each)((examinees.params, seeds), fitted)
+        return jax.jit(each)((Model(examinees.params, examinees.edits), seeds), fitted)
 
     try:
         return every(side_by_side)
@@ -186,10 +196,10 @@ def of_all(one: Callable[..., Array], examinees: Examinees, fitted: tuple[Any, .
         return every(in_turn)
 
 
-def view_of(diagnoser: Diagnoser, examinees: Examinees, params: Params) -> View:
+def view_of(diagnoser: Diagnoser, examinees: Examinees, model: Model) -> View:
     """What a diagnoser sees of a model."""
     name = f"diagnoser {diagnoser.name!r}"
-    return View(params, examinees.cfg, examinees.labels, examinees.x, diagnoser.tier, name)
+    return View(model.params, examinees.cfg, examinees.labels, examinees.x, diagnoser.tier, name, model.edits)
 
 
 def heeds_variables(diagnoser: Diagnoser, examinees: Examinees) -> bool:
@@ -202,9 +212,9 @@ def heeds_variables(diagnoser: Diagnoser, examinees: Examinees) -> bool:
     declared = jax.tree.map(jnp.asarray, examinees.declared[0])
     hide_variables(declared)
 
-    def score(params: Params) -> Any:
+    def score(model: Model) -> Any:
         with guarded():
-            return diagnoser.score(view_of(diagnoser, examinees, params), declared, jax.random.key(0))
+            return diagnoser.score(view_of(diagnoser, examinees, model), declared, jax.random.key(0))
 
     try:
         jax.eval_shape(score, examinees.member(0))

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from interp_jax import randomness
-from interp_jax.diagnosis.ward import Edits, settled
+from interp_jax.diagnosis.answering import Edits
+from interp_jax.diagnosis.ward import settled
 
 SPREAD, BLUR = 0.5, 0.4  # σ; the most by which what is not hidden is blurred
 

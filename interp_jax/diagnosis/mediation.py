@@ -18,7 +18,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from interp_jax import taps
-from interp_jax.diagnosis.ward import Diagnosis, Edits, Exercises, Ward, beyond, every_row
+from interp_jax.diagnosis.answering import Edits, every_row
+from interp_jax.diagnosis.ward import Diagnosis, Exercises, Ward, beyond
 from interp_jax.models import transformer
 from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.taps import Edit

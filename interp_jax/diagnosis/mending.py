@@ -18,8 +18,9 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from interp_jax import randomness
+from interp_jax.diagnosis.answering import Edits, answers
 from interp_jax.diagnosis.hiding import hidden_at, hiding, without
-from interp_jax.diagnosis.ward import Cured, Edits, Exercises, Prescription, Ward, answers
+from interp_jax.diagnosis.ward import Cured, Exercises, Prescription, Ward
 from interp_jax.models import transformer
 from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.train.optimizer import Optimizer, gradient_transformation

@@ -63,13 +63,14 @@ def outcome(before: Signs, after: Signs, oracle: Float[np.ndarray, "..."]) -> Ou
     room = np.asarray(oracle, np.float64) - before.conflict_accuracy
     there = room >= LEAST
     restored = (after.conflict_accuracy - before.conflict_accuracy) / np.where(there, room, 1.0)
-    ratio = np.where(np.isnan(after.untouched), 1.0, _ratio(after.untouched, before.untouched))
-    parts = [restored, _ratio(after.id_accuracy, before.id_accuracy), np.exp(-after.divergence) * ratio]
+    others = np.where(np.isnan(after.untouched), 1.0, ratio(after.untouched, before.untouched))
+    parts = [restored, ratio(after.id_accuracy, before.id_accuracy), np.exp(-after.divergence) * others]
     parts = [np.where(there, np.clip(one, 0.0, 1.0), np.nan) for one in parts]
     return Outcome(*parts, harmonic(parts))
 
 
-def _ratio(after: np.ndarray, before: np.ndarray) -> np.ndarray:
+def ratio(after: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Of the one to the other; 0 where there was none."""
     return np.divide(after, before, out=np.zeros(np.broadcast_shapes(after.shape, before.shape)), where=before > 0)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Integer
 
 from interp_jax import taps
-from interp_jax.models import transformer
+from interp_jax.diagnosis.answering import every_row
 from interp_jax.models.config import Ids
 from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.taps import Edit
@@ -47,10 +47,7 @@ def effects(
       x_conflict: inputs of D_X.
       g: their answers by g.
     """
-
-    def answers(params: Params, x: Ids) -> Float[Array, "B C"]:
-        return transformer.apply(params, x, cfg)[:, -1, :labels]
-
+    answers = lambda params, x: every_row(params, x, cfg, labels)
     _, seen = taps.record(answers, [site for name, site in PARTS.items() if name != "neurons" or cfg.d_mlp])(
         params, x_id
     )

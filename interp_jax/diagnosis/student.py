@@ -19,12 +19,12 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from interp_jax import randomness
+from interp_jax.diagnosis.answering import answer_logits
 from interp_jax.diagnosis.detectors import DETECTORS
 from interp_jax.diagnosis.family import Family
 from interp_jax.diagnosis.pools import Pools
 from interp_jax.errors import InputError, nearest
 from interp_jax.models import transformer
-from interp_jax.models.config import Ids
 from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.parts import hyper, part
 from interp_jax.train.optimizer import Optimizer, gradient_transformation, rate
@@ -111,23 +111,6 @@ def model_config(family: Family, student: Student) -> TransformerConfig:
     cfg = TransformerConfig(**(fields | dict(family.model)))
     cfg.check()
     return cfg
-
-
-def answer_logits(params: Params, x: Ids, cfg: TransformerConfig, labels: int) -> Float[Array, "B C"]:
-    """What a student answers at the last position; only that row of the last layer is computed."""
-    stream = transformer.embed(params, x, cfg)
-    return from_stream(params, stream, cfg, labels)
-
-
-def from_stream(
-    params: Params, stream: Float[Array, "B P D"], cfg: TransformerConfig, labels: int
-) -> Float[Array, "B C"]:
-    """The same, from the stream before the first layer."""
-    last = cfg.n_layers - 1
-    stream, _ = transformer.blocks(params, stream, cfg, stop_layer=last)
-    read = jnp.full((1, 1), stream.shape[1] - 1, jnp.int32)
-    row, _ = transformer.blocks(params, stream, cfg, first_layer=last, read=read)
-    return transformer.unembed(params, row[:, 0], cfg)[:, :labels]
 
 
 def rows_of(seed: Array, step: Array, pools: Pools, conflict: Any, n: int) -> tuple[Array, Array, Array, Array]:

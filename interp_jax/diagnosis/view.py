@@ -21,9 +21,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from interp_jax import taps
-from interp_jax.diagnosis.student import answer_logits, from_stream
+from interp_jax.diagnosis.answering import Edits, answers, entered, onwards
 from interp_jax.errors import InputError
-from interp_jax.models import transformer
 from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.taps import Edit
 from interp_jax.taps.frames import Frame, frames, running
@@ -61,7 +60,7 @@ class Swap(NamedTuple):
 
 
 class View:
-    """A model as one tier sees it; weights may be traced. `of_tier` and the others raise `AccessError`."""
+    """A model as one tier sees it; weights may be traced, and edits are part of it. What is forbidden raises `AccessError`."""
 
     def __init__(
         self,
@@ -71,9 +70,10 @@ class View:
         x: Int[Array | np.ndarray, "N P"],
         tier: int,
         name: str = "",
+        edits: Edits | None = None,
     ):
         self._params, self._x, self.cfg, self.labels = params, jnp.asarray(x), cfg, labels
-        self.tier, self._name = tier, name or "this diagnoser"
+        self.tier, self._name, self._edits = tier, name or "this diagnoser", edits or {}
 
     # ------------------------------------------------------------------------------------------------ tier 0
 
@@ -90,7 +90,7 @@ class View:
     def logits(self, index: Any = None) -> Float[Array, "B C"]:
         """What the model answers to examples (None: to all)."""
         with running([]):
-            return answer_logits(self._params, self._rows(index), self.cfg, self.labels)
+            return self._said(self._params, self._rows(index))
 
     # ------------------------------------------------------------------------------------------------ tier 1
 
@@ -112,7 +112,7 @@ class View:
         """What the model would answer with other weights; differentiable by them."""
         self._needs(1)
         with running([]):
-            return answer_logits(weights, self._rows(index), self.cfg, self.labels)
+            return self._said(weights, self._rows(index))
 
     def input_gradient(
         self, of: Callable[[Float[Array, "B C"]], Float[Array, " B"]], index: Any = None
@@ -120,8 +120,8 @@ class View:
         """The stream before the first layer, and the gradient there of a number `of` each example's answers."""
         self._needs(1)
         with running([]):
-            stream = transformer.embed(self._params, self._rows(index), self.cfg)
-            told = lambda stream: of(from_stream(self._params, stream, self.cfg, self.labels)).sum()
+            stream = entered(self._params, self._edits, self._rows(index), self.cfg)
+            told = lambda stream: of(onwards(self._params, self._edits, stream, self.cfg, self.labels)).sum()
             return stream, jax.grad(told)(stream)
 
     # ------------------------------------------------------------------------------------------------ tier 2
@@ -143,19 +143,19 @@ class View:
         """Answers to any inputs."""
         self._needs(3)
         with running([]):
-            return answer_logits(self._params, x, self.cfg, self.labels)
+            return self._said(self._params, x)
 
     def logits_of_stream(self, stream: Float[Array, "B P D"]) -> Float[Array, "B C"]:
         """Answers from any stream before the first layer."""
         self._needs(3)
         with running([]):
-            return from_stream(self._params, stream, self.cfg, self.labels)
+            return onwards(self._params, self._edits, stream, self.cfg, self.labels)
 
     def embedded(self, x: Int[Array, "B P"]) -> Float[Array, "B P D"]:
         """The stream before the first layer of any inputs."""
         self._needs(3)
         with running([]):
-            return transformer.embed(self._params, x, self.cfg)
+            return entered(self._params, self._edits, x, self.cfg)
 
     # ------------------------------------------------------------------------------------------------
 
@@ -180,10 +180,13 @@ class View:
             raise AccessError(f"{self._name}: there is no example {bad[0]}; they go from 0 to {self.n - 1}")
         return self._x[index]
 
+    def _said(self, params: Params, x: Int[Array, "B P"]) -> Float[Array, "B C"]:
+        return answers(params, self._edits, x, self.cfg, self.labels)
+
     def _answers(self, params: Params, x: Int[Array, "B P"]) -> Float[Array, "B C"]:
-        """As `answer_logits`, but all of every layer, so that every site is there once."""
-        row = transformer.blocks(params, transformer.embed(params, x, self.cfg), self.cfg)[0][:, -1]
-        return transformer.unembed(params, row, self.cfg)[:, : self.labels]
+        """The same, with all rows of every layer, so that every site is there once."""
+        stream = entered(params, self._edits, x, self.cfg)
+        return onwards(params, self._edits, stream, self.cfg, self.labels, whole=True)
 
     def _edit(self, swap: Swap, n: int) -> Edit:
         if not swap.site.startswith("blocks.") or not isinstance(swap.layer, int) or swap.layer < 1:

@@ -16,15 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from interp_jax import taps
+from interp_jax.diagnosis.answering import Edits, answers
 from interp_jax.diagnosis.pools import Pool
 from interp_jax.diagnosis.profiles import distribution
-from interp_jax.diagnosis.student import answer_logits
 from interp_jax.errors import InputError
-from interp_jax.models import transformer
 from interp_jax.models.transformer import Params, TransformerConfig
 
-Edits = dict[str, tuple[taps.Edit, ...]]
 LOOKED_AT = 512  # inputs that a prescription is made of
 AT_ONCE = 512  # that are answered at once
 
@@ -161,20 +158,6 @@ def largest(scores: Float[Array | np.ndarray, "*R C"], n: int) -> Bool[np.ndarra
     scores = np.asarray(scores)
     rank = np.argsort(np.argsort(-scores, axis=-1, kind="stable"), axis=-1, kind="stable")
     return (rank < n) & (scores > 0)
-
-
-def answers(
-    params: Params, edits: Edits, x: Int[Array, "B P"], cfg: TransformerConfig, labels: int
-) -> Float[Array, "B C"]:
-    """What a patient answers at the last position, under edits."""
-    inside = any(site.startswith("blocks.") for site in edits)
-    return taps.edit(every_row if inside else answer_logits)(edits, params, x, cfg, labels)
-
-
-def every_row(params: Params, x: Int[Array, "B P"], cfg: TransformerConfig, labels: int) -> Float[Array, "B C"]:
-    """As `answer_logits`, but all of every layer, so that every site is there once."""
-    row = transformer.stream(params, x, cfg)[:, -1]
-    return transformer.unembed(params, row, cfg)[:, :labels]
 
 
 def many_answers(

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from interp_jax.diagnosis.answering import answer_logits
 from interp_jax.diagnosis.counterfactual_agreement import by_position, disagreement, kinds
 from interp_jax.diagnosis.counterfactuals import UNKNOWN, exchanged, replaced, told
 from interp_jax.diagnosis.declared import declare
 from interp_jax.diagnosis.family_io import load_family
 from interp_jax.diagnosis.first_layer import OWN, RIDGE, answers, sources
 from interp_jax.diagnosis.pools import pools_of
-from interp_jax.diagnosis.student import Student, answer_logits, model_config
+from interp_jax.diagnosis.student import Student, model_config
 from interp_jax.diagnosis.view import AccessError, Swap, View
 from interp_jax.errors import InputError
 from interp_jax.models import transformer

@@ -10,6 +10,7 @@ import pytest
 
 from interp_jax import taps
 from interp_jax.diagnosis import hiding, mending
+from interp_jax.diagnosis.answering import answers, every_row
 from interp_jax.diagnosis.cures import ablate_features, cut, cut_parts, distil, edit_weights, erase, fine_tune, hide
 from interp_jax.diagnosis.cures_io import SHIPPED, load_cure
 from interp_jax.diagnosis.declared import influence
@@ -18,7 +19,7 @@ from interp_jax.diagnosis.outcome import Outcome, Signs, harmonic, outcome, sign
 from interp_jax.diagnosis.pools import pools_of
 from interp_jax.diagnosis.prognosis import prospects
 from interp_jax.diagnosis.treatment import choice, counts_of, cure_of, dose, treated
-from interp_jax.diagnosis.ward import Cured, Diagnosis, answers, beyond, every_row, exercises_of, largest, settled
+from interp_jax.diagnosis.ward import Cured, Diagnosis, beyond, exercises_of, largest, settled
 from interp_jax.errors import InputError
 from interp_jax.experiments.known_answers.patients import two_bits, ward
 from interp_jax.models.rival_circuit import ANSWER, AVERAGE, CFG, COPY, SHORTCUT, rival_circuit

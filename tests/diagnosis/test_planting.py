@@ -10,6 +10,7 @@ import pytest
 from interp_jax import parts
 from interp_jax.diagnosis import detection
 from interp_jax.diagnosis.acceptance import Measures, inverse_temperature, measure, refusal, rescaled
+from interp_jax.diagnosis.answering import answer_logits
 from interp_jax.diagnosis.detection import Scored
 from interp_jax.diagnosis.diagnosers_io import load_diagnoser
 from interp_jax.diagnosis.examination import examine
@@ -17,7 +18,7 @@ from interp_jax.diagnosis.family_io import load_family
 from interp_jax.diagnosis.localisation import average_precision, cue_positions
 from interp_jax.diagnosis.pools import pools_of
 from interp_jax.diagnosis.referee import effects
-from interp_jax.diagnosis.student import answer_logits, student_run
+from interp_jax.diagnosis.student import student_run
 from interp_jax.errors import InputError
 from interp_jax.experiments.exam import cohort as cohort_file
 from interp_jax.experiments.exam import runs

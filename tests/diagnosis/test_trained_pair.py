@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from interp_jax import parts
+from interp_jax.diagnosis.answering import answer_logits
 from interp_jax.diagnosis.declared import declare
 from interp_jax.diagnosis.detection import auroc
 from interp_jax.diagnosis.diagnosers_io import load_diagnoser
 from interp_jax.diagnosis.examination import Examinees, Reference, examine
 from interp_jax.diagnosis.family_io import load_family
-from interp_jax.diagnosis.student import answer_logits, model_config
+from interp_jax.diagnosis.student import model_config
 from interp_jax.experiments.exam import runs
 from interp_jax.train.population import population
 from interp_jax.train.run import Span

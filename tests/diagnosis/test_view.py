@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from interp_jax import taps
+from interp_jax.diagnosis.answering import answer_logits
 from interp_jax.diagnosis.declared import declare
 from interp_jax.diagnosis.detectors import DETECTORS
 from interp_jax.diagnosis.diagnosers import integrated_gradients, paired_gradients, patched_gradients
@@ -16,7 +17,7 @@ from interp_jax.diagnosis.examination import Diagnoser, Examinees, Reference, di
 from interp_jax.diagnosis.family_io import load_family
 from interp_jax.diagnosis.pools import pools_of
 from interp_jax.diagnosis.profiles import others
-from interp_jax.diagnosis.student import Student, answer_logits, model_config
+from interp_jax.diagnosis.student import Student, model_config
 from interp_jax.diagnosis.view import AccessError, Swap, View
 from interp_jax.errors import InputError
 from interp_jax.models import transformer
@@ -37,7 +38,7 @@ def sample():
 
 
 def view(tier, r=0):
-    return View(sample().member(r), CFG, 11, sample().x, tier, "mine")
+    return View(sample().member(r).params, CFG, 11, sample().x, tier, "mine")
 
 
 FORBIDDEN = {
@@ -86,7 +87,7 @@ def test_what_it_allows_is_what_the_model_says():
         recorded, seen = v.record({SITE: (1,)}, index)
         return transformer.apply(params, v.tokens, CFG)[:, -1, :11], every, (v.logits(index), recorded), seen[SITE]
 
-    whole, every, some, seen = said(sample().member(0))
+    whole, every, some, seen = said(sample().member(0).params)
     for one in every:
         np.testing.assert_allclose(one, whole, atol=1e-5)
     for one in some:
@@ -96,7 +97,7 @@ def test_what_it_allows_is_what_the_model_says():
 
 def test_paired_gradients_are_the_mean_of_those_at_both_ends():
     declared = sample().declared[0]
-    v = View(jax.tree.map(lambda leaf: leaf / 2, sample().member(0)), CFG, 11, sample().x, 3)
+    v = View(jax.tree.map(lambda leaf: leaf / 2, sample().member(0).params), CFG, 11, sample().x, 3)
     there = np.asarray(others(v, declared, 1)[0])
     own = np.eye(11)[np.asarray(declared.labels)]
     x = v.embedded(v.tokens)
@@ -116,7 +117,7 @@ def test_gradients_are_those_of_finite_differences():
         return (gradient * step).sum(), (up - down) / 0.06
 
     step = np.random.default_rng(0).normal(size=(len(sample().x), 5, 8)).astype(np.float32)
-    slope, quotient = both(sample().member(0), step / np.linalg.norm(step))
+    slope, quotient = both(sample().member(0).params, step / np.linalg.norm(step))
     assert float(slope) == pytest.approx(float(quotient), rel=2e-2)
 
 
@@ -142,7 +143,7 @@ def test_interventions_are_those_of_taps():
         said, seen = v.swapped(index, [Swap(SITE, 1)], {SITE: (1,)})
         return pairs, said, seen[SITE][0], there[SITE][0].mean(0)
 
-    pairs, said, put, mean = all_of_it(sample().member(0))
+    pairs, said, put, mean = all_of_it(sample().member(0).params)
     for found, expected in pairs:
         np.testing.assert_allclose(found, expected, atol=1e-4)
     np.testing.assert_allclose(put, np.broadcast_to(mean, (3, 5, 8)), atol=1e-5)
@@ -158,7 +159,7 @@ def test_integrals_are_complete():
         v = View(params, CFG, 11, sample().x, 3)
         return v.logits(), integrated_gradients.along(v, declared), -patched_gradients.along(v, declared)
 
-    gentle = jax.tree.map(lambda leaf: leaf / 2, sample().member(0))  # whose norms bend the path little
+    gentle = jax.tree.map(lambda leaf: leaf / 2, sample().member(0).params)  # whose norms bend the path little
     logits, *along = (np.asarray(one) for one in found(gentle))
     there = np.asarray(others(view(0), declared, 1)[0])
     labels, rows = np.asarray(declared.labels), np.arange(len(logits))
@@ -182,7 +183,7 @@ def test_losses_of_detectors_are_shares_of_what_falls_beside_the_rule():
         losses = [DETECTORS[name](params, v.tokens, label, influence, CFG, 11) for name in ("gradient", "attention")]
         return losses, jnp.abs((stream * gradient).sum(-1)), seen["blocks.attn.pattern"][:, :, :, -1]
 
-    losses, slopes, pattern = jax.device_get(found(sample().member(1)))
+    losses, slopes, pattern = jax.device_get(found(sample().member(1).params))
     for loss, weight in zip(losses, (slopes, pattern.mean((0, 2))), strict=True):
         expected = (weight[:, 2:4].sum(1) / weight[:, :4].sum(1)).mean()  # the last position is the model's own
         assert loss == pytest.approx(expected, rel=1e-3) and 0 < loss < 1
@@ -213,7 +214,7 @@ def test_a_diagnoser_that_runs_the_model_past_the_view_is_caught(how):
 
 def test_a_diagnoser_that_says_nan_is_named_with_its_model():
     nan = lambda v, d, key: jnp.where(
-        v.weights["embed"]["W_E"][0, 0] == sample().member(2)["embed"]["W_E"][0, 0], jnp.nan, 0.0
+        v.weights["embed"]["W_E"][0, 0] == sample().member(2).params["embed"]["W_E"][0, 0], jnp.nan, 0.0
     )
     with pytest.raises(InputError, match=r"'mine' says NaN of model 2 of family 'leak' \(seed 1, f declared\)"):
         examine(diagnoser(nan), sample())

@@ -23,7 +23,14 @@ from interp_jax.experiments.sweep import expand
 from interp_jax.models.rival_circuit import CFG, rival_circuit
 from interp_jax.results.blocks import Figure, Section, TableBlock, Text
 
-PERFECT = Diagnoser("perfect", 1, 1, lambda *a: jnp.float32(1), lambda *a: jnp.eye(9)[5])
+
+def weight_of_cue(view, *_):
+    """By how much the cue moves the answers."""
+    stream, slope = view.input_gradient(lambda logits: logits[:, 1] - logits[:, 0])
+    return jnp.abs((slope * (stream - stream.mean(0))).sum(-1))[:, 5].mean()
+
+
+PERFECT = Diagnoser("perfect", 1, 1, weight_of_cue, lambda *a: jnp.eye(9)[5])
 CURES = [cure_of(module)._replace(steps=0, release=None) for module in (cut, hide, fine_tune)]
 
 
@@ -56,32 +63,34 @@ def directory(tmp_path_factory):
 
 
 def test_treatments_are_what_the_hand_built_patients_allow_and_are_kept(cohort, directory, monkeypatch):
-    (one,) = treatment.records([cohort], PERFECT, CURES, directory)
+    (one,) = treatment.records([cohort], PERFECT, PERFECT, CURES, directory)
     assert one.cohort.arm.tolist() == ["infected", "cheated"] and one.oracle.tolist() == [1, 1]
     assert (one.before.conflict_accuracy == 0).all() and (one.before.id_accuracy == 1).all()
     cut_, none = one.treatments["cut"], one.treatments["fine tune"]
     assert cut_.counts == (1, 2, 5) and none.counts == (0,) and cut_.dose.tolist() == [0, 0]
     assert (cut_.after.conflict_accuracy[0] == 1).all() and (cut_.worth.score[0] > 0.5).all()
     assert one.score("cut")[1] < 0.7 and (none.worth.score == 0).all()
-    assert one.prescribed == ["cut"] * 2 and (one.score() == one.score("cut")).all()
+    assert one.prescribed == ["cut"] * 2 and (one.score(one.prescribed) == one.score("cut")).all()
+    assert (one.found > 1).all() and (cut_.found < 1e-5).all() and (none.found == one.found).all()
+    assert one.kept == ["cut"] * 2 and one.well["cut"][0] > 0.7 and (one.well["hide"] == 0).all()
     assert set(one.foreseen) == {"infected", "cheated"} and one.foreseen["infected"].min() > one.foreseen["cheated"][0]
     monkeypatch.setattr(treatment, "treated", None)  # what is kept is not done again
     monkeypatch.setattr(treatment.prognosis, "prospects", None)
-    (again,) = treatment.records([cohort], PERFECT, CURES, directory)
+    (again,) = treatment.records([cohort], PERFECT, PERFECT, CURES, directory)
     np.testing.assert_array_equal(again.treatments["cut"].worth.score, cut_.worth.score)
     np.testing.assert_array_equal(again.prospect, one.prospect)
 
 
 def test_nobody_is_treated_where_nobody_learned(cohort, directory):
-    assert treatment.records([cohort.of(np.arange(2, 4))], PERFECT, CURES, directory) == []
-    blocks, data = record_page.medical_record([cohort.of(np.arange(2))], {}, [], directory, PERFECT, "perfect", CURES)
+    assert treatment.records([cohort.of(np.arange(2, 4))], PERFECT, PERFECT, CURES, directory) == []
+    blocks, data = record_page.medical_record([cohort.of(np.arange(2))], {}, [], directory, PERFECT, PERFECT, CURES)
     assert "There is no patient" in blocks[0].text and data == {}
 
 
 def test_the_record_says_who_what_where_and_what_came_of_it(cohort, directory):
     score = np.array([[0.1, 0.9], [0.2, 0.8], [0.9, 0.2], [0.15, 0.1]])
     found = {"perfect": {"two bits": Scored(score, cohort.arm, cohort.seed, np.zeros(4))}}
-    blocks, data = record_page.medical_record([cohort], found, [PERFECT], directory, PERFECT, "perfect", CURES)
+    blocks, data = record_page.medical_record([cohort], found, [PERFECT], directory, PERFECT, PERFECT, CURES)
     headings = [block.heading for block in blocks if isinstance(block, Section)]
     assert headings == [
         "What came of it",
@@ -96,20 +105,22 @@ def test_the_record_says_who_what_where_and_what_came_of_it(cohort, directory):
     assert first["prescribed"] == "cut, 1" and first["verdict"] == "cheats" and tables[1].rows[1][3] == "not told"
     # of the truthful entries .1, .2 (learned, f declared) and .1 (cheated, g declared) none has .9; one is above .15
     assert tables[1].rows[0][2] == "0 of 3 (0.00\u00a0…\u00a00.71)" and tables[1].rows[1][2].startswith("1 of 3")
-    course = dict(zip(tables[2].columns, tables[2].rows[0], strict=True))
+    checkup = dict(zip(tables[2].columns, tables[2].rows[0], strict=True))
+    assert checkup["given"] == checkup["best by the check-up"] == "cut" and checkup["as high"] == "3 of 3"
+    course = dict(zip(tables[3].columns, tables[3].rows[0], strict=True))
     assert course["by f on D_X before"] == 0.0 and course["after"] == course["its twin"] == 1.0
     assert len([block for block in blocks if isinstance(block, Figure)]) == 4
     assert not [block for block in blocks if isinstance(block, Text)]
     assert data["two bits"]["prognosis_auroc"] == 1.0 and data["two bits"]["cures"]["cut"]["touched"] == [1, 2, 5]
     place = data["two bits"]["ndcg"]["positions"]  # no conflict is answered by g where the cue's is not there
     assert place["diagnosis"][0] == 1.0 > place["chance"] > 0
-    assert tables[3].columns[2:4] == ("positions", "positions, by chance")
+    assert tables[4].columns[2:4] == ("positions", "positions, by chance")
     json.dumps(jsonable(data))
 
 
 def test_what_may_be_prescribed_must_be_given(cohort, directory):
     with pytest.raises(InputError, match="hide may be prescribed"):
-        treatment.records([cohort], PERFECT, [CURES[0]], directory)
+        treatment.records([cohort], PERFECT, PERFECT, [CURES[0]], directory)
 
 
 def test_a_twin_is_of_the_same_seed_else_all_that_learned(cohort):

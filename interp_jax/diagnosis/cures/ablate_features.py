@@ -19,10 +19,11 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, Key
 
 from interp_jax import randomness, taps
+from interp_jax.diagnosis.answering import every_row
 from interp_jax.diagnosis.cures.cut import repeated
 from interp_jax.diagnosis.mediation import STEPS as POINTS
 from interp_jax.diagnosis.mediation import cut_at, mean_embedding
-from interp_jax.diagnosis.ward import Diagnosis, Exercises, Prescription, Ward, every_row, largest
+from interp_jax.diagnosis.ward import Diagnosis, Exercises, Prescription, Ward, largest
 from interp_jax.dictionaries import dictionary
 from interp_jax.dictionaries.config import Dictionary
 from interp_jax.dictionaries.judged import Batch, Situation

@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from interp_jax.diagnosis.answering import Edits, answers, from_stream
 from interp_jax.diagnosis.mediation import cut_at, mean_embedding
 from interp_jax.diagnosis.profiles import distribution
-from interp_jax.diagnosis.student import from_stream
-from interp_jax.diagnosis.ward import Cured, Diagnosis, Edits, Exercises, Prescription, Ward, answers, largest
+from interp_jax.diagnosis.ward import Cured, Diagnosis, Exercises, Prescription, Ward, largest
 from interp_jax.models import transformer
 from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.taps import Edit

@@ -11,9 +11,10 @@ import jax
 import numpy as np
 
 from interp_jax import taps
+from interp_jax.diagnosis.answering import every_row
 from interp_jax.diagnosis.cures.cut import repeated
 from interp_jax.diagnosis.mediation import HEADS, NEURONS
-from interp_jax.diagnosis.ward import Diagnosis, Exercises, Prescription, Ward, every_row, largest
+from interp_jax.diagnosis.ward import Diagnosis, Exercises, Prescription, Ward, largest
 from interp_jax.models.transformer import TransformerConfig
 from interp_jax.taps import Edit
 

@@ -16,8 +16,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from interp_jax import taps
+from interp_jax.diagnosis.answering import every_row
 from interp_jax.diagnosis.mediation import NEURONS, cut_at, mean_embedding
-from interp_jax.diagnosis.ward import Diagnosis, Exercises, Prescription, Ward, every_row, largest, stacked
+from interp_jax.diagnosis.ward import Diagnosis, Exercises, Prescription, Ward, largest, stacked
 from interp_jax.models.transformer import Params, TransformerConfig
 from interp_jax.steering.weight_edits import batch, with_weights
 

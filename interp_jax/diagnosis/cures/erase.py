@@ -15,8 +15,9 @@ from jaxtyping import Bool
 
 from interp_jax.activations.moment_harvest import Labelled, one_hot
 from interp_jax.activations.moments import Moments
+from interp_jax.diagnosis.answering import every_row
 from interp_jax.diagnosis.cures.cut import repeated
-from interp_jax.diagnosis.ward import Diagnosis, Exercises, Prescription, Ward, every_row, largest, stacked
+from interp_jax.diagnosis.ward import Diagnosis, Exercises, Prescription, Ward, largest, stacked
 from interp_jax.models.transformer import TransformerConfig
 from interp_jax.probes.erasure.eraser import Eraser, edit_of
 from interp_jax.probes.erasure.linear import least_change

@@ -14,13 +14,14 @@ import numpy as np
 from jaxtyping import Int
 
 from interp_jax.diagnosis.acceptance import Measures, inverse_temperature, refusal, rescaled, rule_of_task
+from interp_jax.diagnosis.answering import answer_logits
 from interp_jax.diagnosis.arms import name_of
 from interp_jax.diagnosis.declared import declare
 from interp_jax.diagnosis.examination import Examinees
 from interp_jax.diagnosis.family import Family
 from interp_jax.diagnosis.family_io import load_family
 from interp_jax.diagnosis.pools import Pool, Pools
-from interp_jax.diagnosis.student import answer_logits, model_config
+from interp_jax.diagnosis.student import model_config
 from interp_jax.experiments.exam.runs import PARAMS, lessons
 from interp_jax.experiments.experiment import GroupResult
 from interp_jax.models.transformer import Params, TransformerConfig

@@ -47,6 +47,7 @@ def own_record(one: Record, found: Mapping[str, Mapping[str, Scored]], judge: st
         Section(f"Record: {one.cohort.name}", examined(one)),
         TableBlock(verdicts(one, said, names, judge)),
         *where(one, names, locator),
+        TableBlock(checkups(one, said.get(judge), names, judge)),
         TableBlock(course(one, names)),
         Figure(
             dose_response(one),
@@ -125,8 +126,13 @@ def verdicts(one: Record, said: Mapping[str, Scored], names: Sequence[str], judg
 def verdict(one: Record, scored: Scored, r: int) -> Verdict:
     """Of patient r; an entry counts that scores as high."""
     mine = (scored.arm == one.cohort.arm[r]) & (scored.seed == one.cohort.seed[r])
+    return verdict_of(scored, float(scored.score[mine][0, 0]))
+
+
+def verdict_of(scored: Scored, score: float) -> Verdict:
+    """Of a score."""
     others = detection.entries(scored)[1]
-    return Verdict(int((others >= scored.score[mine][0, 0]).sum()), len(others))
+    return Verdict(int((others >= score).sum()), len(others))
 
 
 def share_text(k: int, n: int) -> str:
@@ -158,6 +164,36 @@ def where(one: Record, names: Sequence[str], locator: Diagnoser) -> list[Block]:
 
 
 # ------------------------------------------------------------------------------------------------ what came of it
+
+
+def checkups(one: Record, scored: Scored | None, names: Sequence[str], judge: str) -> Table:
+    """One row for each patient: what the judge said before and after treatment, and with which cure it goes home."""
+    columns = (
+        "patient",
+        "before",
+        "given",
+        "after",
+        "as high",
+        "verdict",
+        "best by the check-up",
+        "after it",
+        "as high ",
+    )
+    columns += ("verdict ",)
+    rows = []
+    for r, name in enumerate(names):
+        cells: list[str] = [f"{one.found[r]:+.2f}"]
+        for cure in (one.prescribed[r], one.kept[r]):
+            found = float(one.treatments[cure].found[r])
+            told = None if scored is None else verdict_of(scored, found)
+            cells += [cure, f"{found:+.2f}", *(("–", "–") if told is None else (f"{told.k} of {told.n}", told.word))]
+        rows.append((name, *cells))
+    caption = (
+        f"Check-up, on D_ID alone: what {judge} says of the patient before and after what was prescribed, with what was cut"
+        " still cut, and how many of the truthful entries have as much. Best by the check-up: of all cures that after which"
+        " most of this is gone and answers on D_ID are as they were (the harmonic mean of three shares)."
+    )
+    return Table(columns, rows, caption)
 
 
 def course(one: Record, names: Sequence[str]) -> Table:

@@ -30,7 +30,8 @@ LOCATOR = "paired_gradients"  # which says where the shortcut sits
 CHEAP = 3  # the most forward passes over the examples that an instrument of this report takes
 SUMMARY = """Students of two rules, f and g, that agree on all that an examiner may look at. Each patient answers by g where
 they differ. The record says what was examined, what the instruments said, where the shortcut sits, whether anything healthy is
-left to go back to, what was done, and what came of it on inputs that no one was trained on or treated with."""
+left to go back to, what was done, what a check-up said, and what came of it on inputs that no one was trained on or treated
+with."""
 
 
 def report(groups: list[GroupResult]) -> Page:
@@ -57,7 +58,7 @@ def medical_record(
     instruments: Sequence[Diagnoser],
     directory: Path,
     locator: Diagnoser | None = None,
-    judge: str = JUDGE.replace("_", " "),
+    judge: Diagnoser | None = None,
     cures: Sequence[Cure] | None = None,
 ) -> tuple[list[Block], dict[str, Any]]:
     """Blocks of a report, and figures.
@@ -68,16 +69,16 @@ def medical_record(
       instruments: those.
       directory: where results are kept.
       locator: which says where the shortcut sits; `LOCATOR` by default.
-      judge: name of the one that gives the verdict.
+      judge: which gives the verdict, and examines again whoever was treated; `JUDGE` by default.
       cures: that are given; all by default.
     """
-    locator, cures = locator or load_diagnoser(LOCATOR), every_cure() if cures is None else cures
-    all_of_them = records(accepted, locator, cures, directory)
+    locator, judge = locator or load_diagnoser(LOCATOR), judge or load_diagnoser(JUDGE)
+    all_of_them = records(accepted, locator, judge, every_cure() if cures is None else cures, directory)
     if not all_of_them:
         return [Text("There is no patient: no family has an infected or cheating student and one that learned.")], {}
     blocks: list[Block] = [*outcomes(all_of_them)]
     for one in all_of_them:
-        blocks += own_record(one, found, judge, locator)
+        blocks += own_record(one, found, judge.name, locator)
     blocks += [*whereabouts(all_of_them), *foresight(all_of_them)]
     blocks += [*false_alarms(found, instruments, [one.cohort.name for one in all_of_them])]
     return blocks, figures(all_of_them)
@@ -99,7 +100,10 @@ def figures(every: Sequence[Record]) -> dict[str, Any]:
                 name: {"diagnosis": each.tolist(), "chance": by_chance}
                 for name, (each, by_chance) in agreement(one).items()
             },
-            "score": one.score().tolist(),
+            "score": one.score(one.prescribed).tolist(),
+            "found": one.found.tolist(),
+            "kept": list(one.kept),
+            "score_kept": one.score(one.kept).tolist(),
             "oracle": one.oracle.tolist(),
             "before": {name: value[:, 0].tolist() for name, value in one.before._asdict().items()},
             "cures": {
@@ -108,6 +112,8 @@ def figures(every: Sequence[Record]) -> dict[str, Any]:
                     "dose": [t.counts[n] for n in t.dose],
                     **{key: value.tolist() for key, value in t.after._asdict().items()},
                     **{key: value.tolist() for key, value in t.worth._asdict().items()},
+                    "found": t.found.tolist(),
+                    "well": one.well[name].tolist(),
                 }
                 for name, t in one.treatments.items()
             },

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from interp_jax.diagnosis import mediation, mending, prognosis
+from interp_jax.diagnosis.checkup import chosen, found_again, well
 from interp_jax.diagnosis.declared import influence
 from interp_jax.diagnosis.examination import Diagnoser, examine
 from interp_jax.diagnosis.family import source_of
@@ -28,12 +29,16 @@ TREATED = {"infected": 6, "cheated": 2, "obfuscated": 2}  # who are treated
 
 
 class Treatment(NamedTuple):
-    """Of one cure: numbers of parts [N]; what is measured of patients and its worth [R N]; which number was prescribed [R]."""
+    """Of one cure: numbers of parts [N]; what is measured of patients and its worth [R N]; which number was prescribed [R].
+
+    At that number, `found` is what the judge says afterwards [R].
+    """
 
     counts: tuple[int, ...]
     after: Signs
     worth: Outcome
     dose: np.ndarray
+    found: Float[np.ndarray, " R"]
 
     def at_dose(self, values: Float[np.ndarray, "R N"]) -> Float[np.ndarray, " R"]:
         """Of the number that was prescribed."""
@@ -45,8 +50,9 @@ class Record(NamedTuple):
 
     Attributes:
       cohort: those that are treated.
-      diagnosis, before, oracle, prospect: of each [R].
+      diagnosis, before, oracle, prospect: of each [R]. found: what the judge said of each before.
       treatments: by name of the cure. prescribed: which of them each was to get, said before any was tried.
+      well: after each, as far as a check-up on D_ID tells. kept: which each goes home with after that.
       foreseen: prospects of all that were seen, by arm.
       referee: by kind of part, what each does for the answers by g, on conflicts, which no one else sees.
     """
@@ -56,26 +62,38 @@ class Record(NamedTuple):
     before: Signs
     oracle: Float[np.ndarray, " R"]
     prospect: Float[np.ndarray, " R"]
+    found: Float[np.ndarray, " R"]
     treatments: Mapping[str, Treatment]
     prescribed: Sequence[str]
+    well: Mapping[str, Float[np.ndarray, " R"]]
+    kept: Sequence[str]
     foreseen: Mapping[str, Float[np.ndarray, " Q"]]
     referee: Mapping[str, Float[np.ndarray, "R L _"]]
 
-    def score(self, cure: str = "") -> Float[np.ndarray, " R"]:
-        """Of a cure, or of those that were prescribed, at the number that was."""
-        if cure:
-            return self.treatments[cure].at_dose(self.treatments[cure].worth.score)
-        return np.array([self.score(name)[r] for r, name in enumerate(self.prescribed)])
+    def score(self, given: str | Sequence[str]) -> Float[np.ndarray, " R"]:
+        """Of a cure, or of one for each patient, at the number that was prescribed."""
+        if isinstance(given, str):
+            return self.treatments[given].at_dose(self.treatments[given].worth.score)
+        return np.array([self.score(name)[r] for r, name in enumerate(given)])
 
 
 def records(
     cohorts: Sequence[Cohort],
     diagnoser: Diagnoser,
+    judge: Diagnoser,
     cures: Sequence[Cure],
     directory: Path,
     counts: Sequence[int] = COUNTS,
 ) -> list[Record]:
     """Those of all cohorts that have someone to treat and someone who learned.
+
+    Args:
+      cohorts: of students.
+      diagnoser: which says where the shortcut sits.
+      judge: which examines again whoever was treated.
+      cures: that are given.
+      directory: where results are kept.
+      counts: numbers of parts.
 
     Raises:
       InputError: what may be prescribed is not among the cures; see `treated`.
@@ -88,12 +106,18 @@ def records(
     for one in cohorts:
         rows = np.concatenate([np.flatnonzero(one.arm == arm)[:SEEN] for arm in TREATED])
         if len(rows) and (one.arm == "learned").any():
-            made.append(record(one, one.of(rows), diagnoser, cures, directory, counts))
+            made.append(record(one, one.of(rows), diagnoser, judge, cures, directory, counts))
     return made
 
 
 def record(
-    everyone: Cohort, ill: Cohort, diagnoser: Diagnoser, cures: Sequence[Cure], directory: Path, counts: Sequence[int]
+    everyone: Cohort,
+    ill: Cohort,
+    diagnoser: Diagnoser,
+    judge: Diagnoser,
+    cures: Sequence[Cure],
+    directory: Path,
+    counts: Sequence[int],
 ) -> Record:
     """Of one cohort's patients."""
     pools, family = everyone.pools, everyone.family
@@ -107,20 +131,45 @@ def record(
     own, cohort = Diagnosis(*(part[rows] for part in diagnosis)), ill.of(rows)
     ward, here = ward._replace(params=cohort.params, seeds=cohort.seed), patients(cohort)
     tasks = 1 if family.tasks is None else 2
-    measured = lambda cured: np.stack(signs(ward, cured, pools, cohort.task, tasks))
     as_they_are = Cured(jax.tree.map(lambda leaf: leaf[:, None], cohort.params), {})
-    before = Signs(*kept(place(directory, here, "as they are", "signs"), lambda: measured(as_they_are)))
-    oracle, treatments = twins(everyone, cohort), {}
+    nowhere = np.arange(len(rows)), np.zeros(len(rows), int)
+
+    def seen(cured: Cured, index: tuple[np.ndarray, ...]) -> np.ndarray:
+        """Signs and what the judge says at the index, [5 R N]."""
+        again = found_again(judge, here.examinees, cured, index)
+        every = np.stack(signs(ward, cured, pools, cohort.task, tasks))
+        return np.concatenate([every, np.broadcast_to(again[:, None], every.shape[1:])[None]])
+
+    *before, found_before = kept(
+        place(directory, here, "as they are", judge.source), lambda: seen(as_they_are, nowhere)
+    )
+    before, oracle, treatments = Signs(*before), twins(everyone, cohort), {}
     for cure in cures:
         numbers = counts_of(cure, ward, counts)
-        sources = (cure.source, diagnoser.source, source_of(mediation), source_of(mending), *map(str, numbers))
-        give = lambda: measured(treated(cure, ward, own, exercises, numbers))  # noqa: B023
-        after = Signs(*kept(place(directory, here, f"cure {cure.name}", *sources), give))
-        worth = outcome(before, after, oracle[:, None])
-        treatments[cure.name] = Treatment(numbers, after, worth, dose(cure, own, numbers))
+        at = dose(cure, own, numbers)
+        sources = (cure.source, diagnoser.source, judge.source, source_of(mediation), source_of(mending))
+        give = lambda: seen(treated(cure, ward, own, exercises, numbers), (np.arange(len(at)), at))  # noqa: B023
+        *after, again = kept(place(directory, here, f"cure {cure.name}", *sources, *map(str, numbers)), give)
+        worth = outcome(before, Signs(*after), oracle[:, None])
+        treatments[cure.name] = Treatment(numbers, Signs(*after), worth, at, again[:, 0])
     foreseen = {arm: prospect[ill.arm == arm] for arm in dict.fromkeys(ill.arm.tolist())}
     prescribed, referee = choice(own, exercises, ward.labels), refereed(here, directory)
-    return Record(cohort, own, before, oracle, prospect[rows], treatments, prescribed, foreseen, referee)
+    after = {name: (Signs(*map(one.at_dose, one.after)), one.found) for name, one in treatments.items()}
+    best = well(Signs(*(value[:, 0] for value in before)), found_before[:, 0], after)
+    return Record(
+        cohort=cohort,
+        diagnosis=own,
+        before=before,
+        oracle=oracle,
+        prospect=prospect[rows],
+        found=found_before[:, 0],
+        treatments=treatments,
+        prescribed=prescribed,
+        well=best,
+        kept=chosen(best, prescribed),
+        foreseen=foreseen,
+        referee=referee,
+    )
 
 
 def found(here: Patients, ward: Ward, exercises: Exercises, diagnoser: Diagnoser, directory: Path) -> Diagnosis:
