@@ -1,8 +1,8 @@
 """The check-up: whoever was treated is examined again, on D_ID, and goes home with the cure after which most is well.
 
     R̂ = (found before - found after) / (found before - the least that was found after any cure)
-    K, S                                as in `outcome.py`, as far as D_ID tells
-    well = 3 / (1/R̂ + 1/K + 1/S)        each clipped to 0 … 1; 0 if any is 0
+    K, S                                            as in `outcome.py`, as far as D_ID tells
+    apparent score = 3 / (1/R̂ + 1/K + 1/S)          each clipped to 0 … 1; 0 if any is 0
 
 The outcome, with an instrument's score, the declared rule told, in the place of conflicts, which no one may look at. A cure
 that leaves the shortcut, one that takes away what was right, and one that changes what was said are each told from one that
@@ -36,12 +36,12 @@ def found_again(
     return examine(judge, treated)[:, 0]
 
 
-def well(
+def apparent_score(
     before: Signs,
     found_before: Float[np.ndarray, " R"],
     after: Mapping[str, tuple[Signs, Float[np.ndarray, " R"]]],
 ) -> dict[str, Float[np.ndarray, " R"]]:
-    """How well patients are after each cure, as far as D_ID tells; see the module.
+    """How well patients are after each cure, as far as D_ID tells, 0 … 1; see the module.
 
     Args:
       before: of patients as they were, [R].
@@ -58,10 +58,10 @@ def well(
     return made
 
 
-def chosen(well: Mapping[str, Float[np.ndarray, " R"]], prescribed: Sequence[str]) -> list[str]:
+def chosen(apparent: Mapping[str, Float[np.ndarray, " R"]], prescribed: Sequence[str]) -> list[str]:
     """With which cure each goes home: that after which it is best, and of equals the one that was prescribed."""
-    best = np.max(list(well.values()), axis=0)
+    best = np.max(list(apparent.values()), axis=0)
     return [
-        name if well[name][r] >= best[r] else next(other for other in well if well[other][r] >= best[r])
+        name if apparent[name][r] >= best[r] else next(other for other in apparent if apparent[other][r] >= best[r])
         for r, name in enumerate(prescribed)
     ]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from interp_jax.diagnosis.checkup import chosen, found_again, well
+from interp_jax.diagnosis.checkup import apparent_score, chosen, found_again
 from interp_jax.diagnosis.declared import declare
 from interp_jax.diagnosis.diagnosers_io import load_diagnoser
 from interp_jax.diagnosis.examination import Examinees, examine
@@ -109,13 +109,13 @@ def test_how_well_a_patient_is_has_a_closed_form():
             "worse": (signs(1.0, 0.0), np.array([0.9])),
         },
     )
-    found = well(before, np.array([0.5]), after)
+    found = apparent_score(before, np.array([0.5]), after)
     expected = {"none": 0.0, "best": 1.0, "half": 0.5, "worse": 0.0}
     np.testing.assert_allclose([found[name][0] for name in after], [expected[name] for name in after], atol=1e-6)
 
 
 def test_where_nothing_is_gained_what_was_prescribed_is_kept():
     same = {name: (signs(1.0, 0.0), np.zeros(1)) for name in ("one", "other")}
-    assert chosen(well(signs(1.0, 0.0), np.zeros(1), same), ["other"]) == ["other"]
+    assert chosen(apparent_score(signs(1.0, 0.0), np.zeros(1), same), ["other"]) == ["other"]
     told = {"one": np.array([0.2, 0.9, 0.5]), "other": np.array([0.3, 0.1, 0.5])}
     assert chosen(told, ["one", "one", "other"]) == ["other", "one", "other"]

@@ -72,7 +72,7 @@ def test_treatments_are_what_the_hand_built_patients_allow_and_are_kept(cohort, 
     assert one.score("cut")[1] < 0.7 and (none.worth.score == 0).all()
     assert one.prescribed == ["cut"] * 2 and (one.score(one.prescribed) == one.score("cut")).all()
     assert (one.found > 1).all() and (cut_.found < 1e-5).all() and (none.found == one.found).all()
-    assert one.kept == ["cut"] * 2 and one.well["cut"][0] > 0.7 and (one.well["hide"] == 0).all()
+    assert one.kept == ["cut"] * 2 and one.apparent["cut"][0] > 0.7 and (one.apparent["hide"] == 0).all()
     assert set(one.foreseen) == {"infected", "cheated"} and one.foreseen["infected"].min() > one.foreseen["cheated"][0]
     monkeypatch.setattr(treatment, "treated", None)  # what is kept is not done again
     monkeypatch.setattr(treatment.prognosis, "prospects", None)

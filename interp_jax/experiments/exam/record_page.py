@@ -113,7 +113,7 @@ def figures(every: Sequence[Record]) -> dict[str, Any]:
                     **{key: value.tolist() for key, value in t.after._asdict().items()},
                     **{key: value.tolist() for key, value in t.worth._asdict().items()},
                     "found": t.found.tolist(),
-                    "well": one.well[name].tolist(),
+                    "apparent": one.apparent[name].tolist(),
                 }
                 for name, t in one.treatments.items()
             },

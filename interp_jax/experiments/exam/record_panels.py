@@ -24,7 +24,7 @@ DRAWS = 200  # random orders
 def outcomes(every: Sequence[Record]) -> list[Block]:
     """Cures by families, patients by arm."""
     names = list(every[0].treatments)
-    columns = ("family", "patients", "excluded", "as prescribed", "after a check-up", *names)
+    columns = ("family", "patients", "excluded", "as prescribed", "after a check\u2011up", *names)
     rows = []
     for one in every:
         for arm in arms(one):

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from interp_jax.diagnosis import mediation, mending, prognosis
-from interp_jax.diagnosis.checkup import chosen, found_again, well
+from interp_jax.diagnosis.checkup import apparent_score, chosen, found_again
 from interp_jax.diagnosis.declared import influence
 from interp_jax.diagnosis.examination import Diagnoser, examine
 from interp_jax.diagnosis.family import source_of
@@ -52,7 +52,7 @@ class Record(NamedTuple):
       cohort: those that are treated.
       diagnosis, before, oracle, prospect: of each [R]. found: what the judge said of each before.
       treatments: by name of the cure. prescribed: which of them each was to get, said before any was tried.
-      well: after each, as far as a check-up on D_ID tells. kept: which each goes home with after that.
+      apparent: score of each cure, as far as a check-up on D_ID tells. kept: which each goes home with after that.
       foreseen: prospects of all that were seen, by arm.
       referee: by kind of part, what each does for the answers by g, on conflicts, which no one else sees.
     """
@@ -65,7 +65,7 @@ class Record(NamedTuple):
     found: Float[np.ndarray, " R"]
     treatments: Mapping[str, Treatment]
     prescribed: Sequence[str]
-    well: Mapping[str, Float[np.ndarray, " R"]]
+    apparent: Mapping[str, Float[np.ndarray, " R"]]
     kept: Sequence[str]
     foreseen: Mapping[str, Float[np.ndarray, " Q"]]
     referee: Mapping[str, Float[np.ndarray, "R L _"]]
@@ -155,7 +155,7 @@ def record(
     foreseen = {arm: prospect[ill.arm == arm] for arm in dict.fromkeys(ill.arm.tolist())}
     prescribed, referee = choice(own, exercises, ward.labels), refereed(here, directory)
     after = {name: (Signs(*map(one.at_dose, one.after)), one.found) for name, one in treatments.items()}
-    best = well(Signs(*(value[:, 0] for value in before)), found_before[:, 0], after)
+    apparent = apparent_score(Signs(*(value[:, 0] for value in before)), found_before[:, 0], after)
     return Record(
         cohort=cohort,
         diagnosis=own,
@@ -165,8 +165,8 @@ def record(
         found=found_before[:, 0],
         treatments=treatments,
         prescribed=prescribed,
-        well=best,
-        kept=chosen(best, prescribed),
+        apparent=apparent,
+        kept=chosen(apparent, prescribed),
         foreseen=foreseen,
         referee=referee,
     )
