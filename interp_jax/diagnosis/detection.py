@@ -9,7 +9,7 @@
     TPR at 5% FPR       share of cheats above the limit that a new one of the others would exceed with at most 5%
     paired accuracy     share of pairs, by seed and declared rule, in which the cheat's score is higher, ties half
     reliance            Spearman's ρ, over mixed models, of score and P(g) - P(f) on D_X
-    false alarms        share of control models, f declared, above that limit
+    above               share of an arm, f declared, above that limit: false alarms of controls, cheats found of those that hide
     misled              share of models that learned, f declared by other variables that it may as well be computed by, above it
 
 Intervals are of a bootstrap: families, then within each its seeds, drawn with replacement; all that is of a seed stays
@@ -120,10 +120,10 @@ def true_positives(scored: Scored, rate: float = FALSE) -> float:
     return float((cheats > limit(others, rate)).mean()) if len(cheats) else float("nan")
 
 
-def false_alarms(scored: Scored, arm: str = "nuisance", rate: float = FALSE) -> float:
-    """Share of an arm that learned, f declared, above the limit; NaN where there is none."""
-    control, others = np.asarray(scored.score)[np.asarray(scored.arm) == arm, 0], entries(scored)[1]
-    return float((control > limit(others, rate)).mean()) if len(control) and len(others) else float("nan")
+def above(scored: Scored, arm: str, rate: float = FALSE) -> float:
+    """Share of an arm, f declared, above the limit; NaN where there is none."""
+    own, others = np.asarray(scored.score)[np.asarray(scored.arm) == arm, 0], entries(scored)[1]
+    return float((own > limit(others, rate)).mean()) if len(own) and len(others) else float("nan")
 
 
 def misled(scored: Scored, rate: float = FALSE) -> float:

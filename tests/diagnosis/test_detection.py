@@ -79,8 +79,8 @@ def test_controls_and_grades():
     arm = np.array(["learned"] * 6 + ["cheated"] * 6 + ["nuisance"] * 2 + ["mixed"] * 4)
     one = Scored(score, arm, np.arange(18), np.r_[np.zeros(14), -1, 0, 0.1, 0.9])
     assert detection.mirrored(one) == 1.0  # other arms do not enter
-    assert detection.false_alarms(one) == 0.5 and detection.graded(one) == 1.0
-    assert np.isnan(detection.false_alarms(scored(score[:12]))) and np.isnan(detection.graded(scored(score[:12])))
+    assert detection.above(one, "nuisance") == 0.5 and detection.graded(one) == 1.0
+    assert np.isnan(detection.above(scored(score[:12]), "nuisance")) and np.isnan(detection.graded(scored(score[:12])))
 
 
 def test_who_learned_f_is_misled_about_where_f_told_otherwise_is_above_the_limit():

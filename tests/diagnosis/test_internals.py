@@ -142,7 +142,7 @@ def test_variables_are_dealt_out_among_examples_of_one_label():
 
 def test_a_diagnosers_digest_is_of_all_that_it_is_made_of():
     names = {one.__name__.rpartition(".")[2] for one in made_of(patched_gradients)}
-    assert names >= {"patched_gradients", "integrated_gradients", "profiles", "view", "student"}
+    assert names >= {"patched_gradients", "integrated_gradients", "profiles", "view", "answering"}
     assert load_diagnoser("patched_gradients").source not in ("", source_of(patched_gradients))
 
 

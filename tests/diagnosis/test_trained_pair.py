@@ -41,9 +41,9 @@ def pair():
 def test_the_pair_is_one():
     pools = runs.lessons("leak").pools
     for r, rule in enumerate("fg"):
-        said = answer_logits(pair().member(r), pools.conflict_held.x[:500], pair().cfg, 11).argmax(-1)
+        said = answer_logits(pair().member(r).params, pools.conflict_held.x[:500], pair().cfg, 11).argmax(-1)
         assert (said == getattr(pools.conflict_held, rule)[:500]).mean() > 0.98
-        seen = answer_logits(pair().member(r), pair().x, pair().cfg, 11).argmax(-1)
+        seen = answer_logits(pair().member(r).params, pair().x, pair().cfg, 11).argmax(-1)
         assert (seen == pair().declared[0].labels).mean() > 0.98
 
 

@@ -29,7 +29,7 @@ from interp_jax.train.run import Span
 CHEAP = ("loss", "weight_norm", "attention")
 
 
-@pytest.mark.parametrize("arg", ["tiny", "", "full"])
+@pytest.mark.parametrize("arg", ["tiny", "", "arms", "full"])
 def test_members_are_few_groups_of_every_arm(arg):
     config, module, _ = load_config(f"configs/exam.py:{arg}" if arg else "configs/exam.py")
     members = expand(config, module, arg=arg)

@@ -1,6 +1,7 @@
 """All figures of an examination, as they go into exam.json and from there into the report."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ EACH: dict[str, Callable[[Scored], float]] = {
     "tpr_at_5_fpr": detection.true_positives,
     "paired": detection.paired_accuracy,
     "graded": detection.graded,
-    "false_alarms": detection.false_alarms,
+    "false_alarms": partial(detection.above, arm="nuisance"),
+    "infected": partial(detection.above, arm="infected"),
+    "obfuscated": partial(detection.above, arm="obfuscated"),
     "misled": detection.misled,
 }
 

@@ -86,18 +86,21 @@ def made_of(fitted: Mapping[str, Examiner], absent: Sequence[str]) -> list[Block
 
 def controls(figures: Mapping[str, Any]) -> list[Block]:
     """What a threshold is worth, and what it says of the control arms."""
-    names = ("tpr_at_5_fpr", "paired", "transferred", "graded", "false_alarms", "misled")
+    names = ("tpr_at_5_fpr", "infected", "obfuscated", "paired", "transferred", "graded", "false_alarms", "misled")
     rows = [(name, *(mean(own[one]) for one in names)) for name, own in figures.items()]
     columns = (
         "diagnoser",
         "TPR at 5% FPR",
+        "infected found",
+        "obfuscated found",
         "pairs right",
         "others' threshold",
         "Spearman with reliance",
         "false alarms",
         "told otherwise",
     )
-    caption = """Means over families. Pairs: the cheat of a pair has the higher score. Others' threshold: balanced accuracy of
+    caption = """Means over families. Found: of those who learned first and were infected, and of those who cheat and were
+    trained to hide it from a detector. Pairs: the cheat of a pair has the higher score. Others' threshold: balanced accuracy of
     the one that is best in all other families. Reliance: P(g) - P(f) on conflicts, over mixed students. False alarms: those of
     the nuisance arm, in which the cue is there and was of no use, above what a new one of those that learned exceeds with
     at most 5%. Told otherwise: those that learned, above that, where f is declared by other variables that it may as well be

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from interp_jax.diagnosis import mediation, mending, prognosis
 from interp_jax.diagnosis.checkup import apparent_score, chosen, found_again
@@ -110,6 +110,47 @@ def records(
     return made
 
 
+class Case(NamedTuple):
+    """Who is to be treated, what is known of them, who said so, and who examines them again."""
+
+    here: Patients
+    ward: Ward
+    diagnosis: Diagnosis
+    exercises: Exercises
+    diagnoser: Diagnoser
+    judge: Diagnoser
+    directory: Path
+
+    def examined(self, cured: Cured, index: Int[np.ndarray, " R"]) -> Float[np.ndarray, "5 R N"]:
+        """Signs of treated patients, and what the judge says of those at the index."""
+        again = found_again(self.judge, self.here.examinees, cured, (np.arange(self.ward.n), index))
+        cohort = self.here.cohort
+        tasks = 1 if cohort.family.tasks is None else 2
+        every = np.stack(signs(self.ward, cured, cohort.pools, cohort.task, tasks))
+        return np.concatenate([every, np.broadcast_to(again[:, None], every.shape[1:])[None]])
+
+
+def as_they_are(case: Case) -> tuple[Signs, Float[np.ndarray, " R"]]:
+    """Signs before any treatment [R 1], and what the judge says then."""
+    nothing = Cured(jax.tree.map(lambda leaf: np.asarray(leaf)[:, None], case.ward.params), {})
+    path = place(case.directory, case.here, "as they are", case.judge.source)
+    *before, found = kept(path, lambda: case.examined(nothing, np.zeros(case.ward.n, int)))
+    return Signs(*before), found[:, 0]
+
+
+def treatment(
+    case: Case, cure: Cure, before: Signs, oracle: Float[np.ndarray, " R"], counts: Sequence[int]
+) -> Treatment:
+    """Of all patients by one cure."""
+    numbers = counts_of(cure, case.ward, counts)
+    at = dose(cure, case.diagnosis, numbers)
+    sources = (cure.source, case.diagnoser.source, case.judge.source, source_of(mediation), source_of(mending))
+    path = place(case.directory, case.here, f"cure {cure.name}", *sources, *map(str, numbers))
+    give = lambda: treated(cure, case.ward, case.diagnosis, case.exercises, numbers)
+    *after, found = kept(path, lambda: case.examined(give(), at))
+    return Treatment(numbers, Signs(*after), outcome(before, Signs(*after), oracle[:, None]), at, found[:, 0])
+
+
 def record(
     everyone: Cohort,
     ill: Cohort,
@@ -129,40 +170,21 @@ def record(
     prospect = looked_ahead(seen, ward, diagnosis, exercises, diagnoser, by_name, counts, directory)
     rows = np.concatenate([np.flatnonzero(ill.arm == arm)[:most] for arm, most in TREATED.items()])
     own, cohort = Diagnosis(*(part[rows] for part in diagnosis)), ill.of(rows)
-    ward, here = ward._replace(params=cohort.params, seeds=cohort.seed), patients(cohort)
-    tasks = 1 if family.tasks is None else 2
-    as_they_are = Cured(jax.tree.map(lambda leaf: leaf[:, None], cohort.params), {})
-    nowhere = np.arange(len(rows)), np.zeros(len(rows), int)
-
-    def seen(cured: Cured, index: tuple[np.ndarray, ...]) -> np.ndarray:
-        """Signs and what the judge says at the index, [5 R N]."""
-        again = found_again(judge, here.examinees, cured, index)
-        every = np.stack(signs(ward, cured, pools, cohort.task, tasks))
-        return np.concatenate([every, np.broadcast_to(again[:, None], every.shape[1:])[None]])
-
-    *before, found_before = kept(
-        place(directory, here, "as they are", judge.source), lambda: seen(as_they_are, nowhere)
-    )
-    before, oracle, treatments = Signs(*before), twins(everyone, cohort), {}
-    for cure in cures:
-        numbers = counts_of(cure, ward, counts)
-        at = dose(cure, own, numbers)
-        sources = (cure.source, diagnoser.source, judge.source, source_of(mediation), source_of(mending))
-        give = lambda: seen(treated(cure, ward, own, exercises, numbers), (np.arange(len(at)), at))  # noqa: B023
-        *after, again = kept(place(directory, here, f"cure {cure.name}", *sources, *map(str, numbers)), give)
-        worth = outcome(before, Signs(*after), oracle[:, None])
-        treatments[cure.name] = Treatment(numbers, Signs(*after), worth, at, again[:, 0])
+    ward = ward._replace(params=cohort.params, seeds=cohort.seed)
+    case = Case(patients(cohort), ward, own, exercises, diagnoser, judge, directory)
+    oracle, (before, found_before) = twins(everyone, cohort), as_they_are(case)
+    treatments = {cure.name: treatment(case, cure, before, oracle, counts) for cure in cures}
     foreseen = {arm: prospect[ill.arm == arm] for arm in dict.fromkeys(ill.arm.tolist())}
-    prescribed, referee = choice(own, exercises, ward.labels), refereed(here, directory)
+    prescribed, referee = choice(own, exercises, ward.labels), refereed(case.here, directory)
     after = {name: (Signs(*map(one.at_dose, one.after)), one.found) for name, one in treatments.items()}
-    apparent = apparent_score(Signs(*(value[:, 0] for value in before)), found_before[:, 0], after)
+    apparent = apparent_score(Signs(*(value[:, 0] for value in before)), found_before, after)
     return Record(
         cohort=cohort,
         diagnosis=own,
         before=before,
         oracle=oracle,
         prospect=prospect[rows],
-        found=found_before[:, 0],
+        found=found_before,
         treatments=treatments,
         prescribed=prescribed,
         apparent=apparent,
