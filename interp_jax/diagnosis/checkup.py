@@ -1,12 +1,13 @@
 """The check-up: whoever was treated is examined again, on D_ID, and goes home with the cure after which most is well.
 
-    R̂ = (found before - found after) / (found before - the least that was found after any cure)
+    R̂ = (found before - found after) / (found before - the least that was found after any of them)
     K, S                                            as in `outcome.py`, as far as D_ID tells
     apparent score = 3 / (1/R̂ + 1/K + 1/S)          each clipped to 0 … 1; 0 if any is 0
 
 The outcome, with an instrument's score, the declared rule told, in the place of conflicts, which no one may look at. A cure
 that leaves the shortcut, one that takes away what was right, and one that changes what was said are each told from one that
-does none of this. It compares cures of one patient, and does not say how well the best of them is.
+does none of this. It compares cures of one patient, and does not say how well the best of them is. Of cures that aim at nothing
+it can be a poor judge, since instruments waver where weights have merely moved: the more cures it compares, the more of these.
 """
 
 from collections.abc import Mapping, Sequence

@@ -190,8 +190,8 @@ def checkups(one: Record, scored: Scored | None, names: Sequence[str], judge: st
         rows.append((name, *cells))
     caption = (
         f"Check-up, on D_ID alone: what {judge} says of the patient before and after what was prescribed, with what was cut"
-        " still cut, and how many of the truthful entries have as much. Best by the check-up: of all cures that after which"
-        " most of this is gone and answers on D_ID are as they were (the harmonic mean of three shares)."
+        " still cut, and how many of the truthful entries have as much. Best by the check-up: of what may be prescribed that"
+        " after which most of this is gone and answers on D_ID are as they were (the harmonic mean of three shares)."
     )
     return Table(columns, rows, caption)
 

@@ -102,6 +102,7 @@ def figures(every: Sequence[Record]) -> dict[str, Any]:
             },
             "score": one.score(one.prescribed).tolist(),
             "found": one.found.tolist(),
+            "apparent": {name: value.tolist() for name, value in one.apparent.items()},
             "kept": list(one.kept),
             "score_kept": one.score(one.kept).tolist(),
             "oracle": one.oracle.tolist(),
@@ -113,7 +114,6 @@ def figures(every: Sequence[Record]) -> dict[str, Any]:
                     **{key: value.tolist() for key, value in t.after._asdict().items()},
                     **{key: value.tolist() for key, value in t.worth._asdict().items()},
                     "found": t.found.tolist(),
-                    "apparent": one.apparent[name].tolist(),
                 }
                 for name, t in one.treatments.items()
             },

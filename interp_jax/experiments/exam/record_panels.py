@@ -37,8 +37,8 @@ def outcomes(every: Sequence[Record]) -> list[Block]:
         "Score of each cure with the number of parts that the diagnosis prescribes: harmonic mean of the declared rule restored"
         " on conflicts, accuracy kept on D_ID, and exp(-KL) on D_ID. Means over patients; the first two with 95% intervals"
         " (Student). Prescribed: `cut` where the position with most of the shortcut says more beyond the rule than for it and"
-        " the rule can mostly do without it, else `hide`. After a check-up: of all cures the one after which a patient is best"
-        " as far as D_ID tells. Excluded: the twin that learned is less than .05 better than the patient was."
+        " the rule can mostly do without it, else `hide`. After a check-up: of these two the one after which a patient is the"
+        " better, as far as D_ID tells. Excluded: the twin that learned is less than .05 better than the patient was."
     )
     return [
         Section(

@@ -52,7 +52,7 @@ class Record(NamedTuple):
       cohort: those that are treated.
       diagnosis, before, oracle, prospect: of each [R]. found: what the judge said of each before.
       treatments: by name of the cure. prescribed: which of them each was to get, said before any was tried.
-      apparent: score of each cure, as far as a check-up on D_ID tells. kept: which each goes home with after that.
+      apparent: score of what may be prescribed, as far as a check-up on D_ID tells. kept: which each goes home with then.
       foreseen: prospects of all that were seen, by arm.
       referee: by kind of part, what each does for the answers by g, on conflicts, which no one else sees.
     """
@@ -176,7 +176,8 @@ def record(
     treatments = {cure.name: treatment(case, cure, before, oracle, counts) for cure in cures}
     foreseen = {arm: prospect[ill.arm == arm] for arm in dict.fromkeys(ill.arm.tolist())}
     prescribed, referee = choice(own, exercises, ward.labels), refereed(case.here, directory)
-    after = {name: (Signs(*map(one.at_dose, one.after)), one.found) for name, one in treatments.items()}
+    may_be = {name: treatments[name] for name in (WHERE, ANYWHERE)}
+    after = {name: (Signs(*map(one.at_dose, one.after)), one.found) for name, one in may_be.items()}
     apparent = apparent_score(Signs(*(value[:, 0] for value in before)), found_before, after)
     return Record(
         cohort=cohort,
