@@ -2,7 +2,7 @@
 
 ./launch/local --config configs/exam.py:tiny     two families, small, the cheapest diagnosers: two minutes
 ./launch/local --config configs/exam.py          every family, 12 + 12 students and the control arms: under an hour on two cores
-./launch/local --config configs/exam.py:arms     two families and both in one model, every arm, small: a quarter of an hour
+./launch/local --config configs/exam.py:arms     two families and both in one model, every arm, small: half an hour of one core
 ./launch/local --config configs/exam.py:full     24 + 24 of every family, every arm, some along their training: for a GPU
 ./launch/local --config configs/exam.py --sweep beside --config.family=mine.py       the default, and a family of your own
 
