@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from interp_jax import taps
+from interp_jax.diagnosis.answering import every_row_from
 from interp_jax.models import transformer
 from interp_jax.models.transformer import Params, TransformerConfig
 
@@ -27,8 +28,7 @@ def gradient(
     stream = transformer.embed(params, x, cfg)
 
     def told(stream: Float[Array, "B P D"]) -> Float[Array, ""]:
-        row = transformer.blocks(params, stream, cfg)[0][:, -1]
-        return jnp.take_along_axis(transformer.unembed(params, row, cfg)[:, :labels], label[:, None], -1).sum()
+        return jnp.take_along_axis(every_row_from(params, stream, cfg, labels), label[:, None], -1).sum()
 
     weight = jnp.abs((jax.grad(told)(stream) * stream).sum(-1))
     return share(weight[:, :-1], influence[:-1])

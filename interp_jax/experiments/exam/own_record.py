@@ -178,8 +178,8 @@ def checkups(one: Record, scored: Scored | None, names: Sequence[str], judge: st
         "best by the check-up",
         "after it",
         "as high ",
+        "verdict ",
     )
-    columns += ("verdict ",)
     rows = []
     for r, name in enumerate(names):
         cells: list[str] = [f"{one.found[r]:+.2f}"]
