@@ -101,7 +101,7 @@ def test_the_record_says_who_what_where_and_what_came_of_it(cohort, directory):
     ]
     tables = [block.table for block in blocks if isinstance(block, TableBlock)]
     first = dict(zip(tables[1].columns, tables[1].rows[0], strict=True))
-    assert first["patient"] == "infected\u00a00" and first["where"] == 5 and first["beyond"] == 1.0
+    assert first["patient"] == "infected\u00a00" and first["where"] == 5 and first["shortcut"] == 1.0
     assert first["prescribed"] == "cut, 1" and first["verdict"] == "cheats" and tables[1].rows[1][3] == "not told"
     # of the truthful entries .1, .2 (learned, f declared) and .1 (cheated, g declared) none has .9; one is above .15
     assert tables[1].rows[0][2] == "0 of 3 (0.00\u00a0…\u00a00.71)" and tables[1].rows[1][2].startswith("1 of 3")

@@ -45,7 +45,7 @@ def own_record(one: Record, found: Mapping[str, Mapping[str, Scored]], judge: st
     said = {name: own[one.cohort.name] for name, own in found.items() if one.cohort.name in own}
     return [
         Section(f"Record: {one.cohort.name}", examined(one)),
-        TableBlock(verdicts(one, said, names, judge)),
+        TableBlock(verdicts(one, said, names, judge, locator)),
         *where(one, names, locator),
         TableBlock(checkups(one, said.get(judge), names, judge)),
         TableBlock(course(one, names)),
@@ -81,7 +81,7 @@ def examined(one: Record) -> str:
 # ------------------------------------------------------------------------------------------------ verdict
 
 
-def verdicts(one: Record, said: Mapping[str, Scored], names: Sequence[str], judge: str) -> Table:
+def verdicts(one: Record, said: Mapping[str, Scored], names: Sequence[str], judge: str, locator: Diagnoser) -> Table:
     """One row for each patient: what was told of it before anything was done."""
     columns = (
         "patient",
@@ -89,14 +89,14 @@ def verdicts(one: Record, said: Mapping[str, Scored], names: Sequence[str], judg
         f"as high by {judge}",
         "verdict",
         "instruments that say so",
-        "beyond",
+        "where",
     )
-    columns += ("where", "prospect", "prescribed")
+    columns += ("shortcut", "prospect", "prescribed")
     rows = []
     for r, name in enumerate(names):
         every = {instrument: verdict(one, scored, r) for instrument, scored in said.items()}
         own = every.get(judge)
-        excess = np.maximum(one.diagnosis.positions[r], 0.0)
+        shortcut = one.diagnosis.positions[r]
         treatment = one.treatments[one.prescribed[r]]
         rows.append(
             (
@@ -105,8 +105,8 @@ def verdicts(one: Record, said: Mapping[str, Scored], names: Sequence[str], judg
                 "–" if own is None else share_text(*own),
                 "–" if own is None else own.word,
                 f"{sum(v.word == 'cheats' for v in every.values())} of {len(every)}",
-                float(round(excess.sum(), 2)),
-                int(excess.argmax()),
+                int(shortcut.argmax()),
+                float(round(shortcut.max(), 2)),
                 f"{one.prospect[r]:+.3f}",
                 f"{one.prescribed[r]}, {treatment.counts[treatment.dose[r]]}",
             )
@@ -115,10 +115,9 @@ def verdicts(one: Record, said: Mapping[str, Scored], names: Sequence[str], judg
         "Verdict. Right: share of D_ID. As high: how many of the truthful entries (students that learned with f declared, that"
         f" cheated with g declared) {judge} gives a score as high as the patient's, and their share's exact 95% interval. So"
         " few that a new one would be that high with at most 5% (none, where there are fewer than 39) is a verdict of cheating."
-        " Beyond: how much of what positions weigh the declared rule does not account for, 0 to 1. Where: the position of"
-        " which that is most. Prospect: how far a copy is from the declared answers, nats below 0, after"
-        f" {TRIAL} steps of what is prescribed. Prescribed: the cure, and the number of parts. All of it was said before any"
-        " treatment."
+        f" Where: the position with most of the shortcut, and how much that is, by {locator.name}. Prospect: how far a copy is"
+        f" from the declared answers, nats below 0, after {TRIAL} steps of what is prescribed. Prescribed: the cure, and the"
+        " number of parts. All of it was said before any treatment."
     )
     return Table(columns, rows, caption)
 
@@ -151,9 +150,9 @@ def where(one: Record, names: Sequence[str], locator: Diagnoser) -> list[Block]:
     of = [f"head {layer}.{head}" for layer in range(L) for head in range(H)] + [f"MLP {layer}" for layer in range(L)]
     return [
         Figure(
-            heatmap(one.diagnosis.positions, Axes("position", "patient"), "excess", positions, names),
-            f"Where the shortcut sits, by {locator.name} (tier {locator.tier}): what a position weighs in the answer beyond"
-            " what the declared rule gives it. Below 0: the rule reads it and the patient does less.",
+            heatmap(one.diagnosis.positions, Axes("position", "patient"), "shortcut", positions, names),
+            f"Where the shortcut sits, by {locator.name} (tier {locator.tier}), as this instrument counts it. 0 and below:"
+            " nothing that the declared rule does not account for.",
         ),
         Figure(
             heatmap(parts, Axes("part", "patient"), "logits", of, names),

@@ -26,7 +26,7 @@ from interp_jax.results.blocks import Block, Page, Text
 __all__ = ["Config", "experiment", "medical_record", "report"]
 
 JUDGE = "exchanged_tokens"  # which gives the verdict; fixed in advance, like the next
-LOCATOR = "paired_gradients"  # which says where the shortcut sits
+LOCATOR = "replaced_tokens"  # which says where the shortcut sits
 CHEAP = 3  # the most forward passes over the examples that an instrument of this report takes
 SUMMARY = """Students of two rules, f and g, that agree on all that an examiner may look at. Each patient answers by g where
 they differ. The record says what was examined, what the instruments said, where the shortcut sits, whether anything healthy is
