@@ -12,8 +12,8 @@ import flax.struct
 import numpy as np
 from jaxtyping import Array, Int
 
-from interp_jax.diagnosis.family import Family, Tokens
-from interp_jax.errors import InputError
+from interp_jax.diagnosis.asked import Tokens, tried
+from interp_jax.diagnosis.family import Family
 
 PER_EXAMPLE, TRIES, UNKNOWN = 2, 32, -1
 Rows = tuple[Int[np.ndarray, " M"], Int[np.ndarray, "M P"]]
@@ -78,12 +78,8 @@ def told(family: Family, which: str, x: Tokens, by: Rows) -> Counterfactuals:
     """
     base, rows = by
     tokens = x[rows, np.arange(x.shape[1])]
-    try:
-        label = np.asarray(family.rule(which).answer(tokens))
-    except Exception as error:
-        raise InputError(
-            f"family {family.name!r}: rule_{which} raised {type(error).__name__} where tokens were changed: {error}"
-        ) from error
+    what = f"rule_{which}, where tokens were changed,"
+    label = tried(f"family {family.name!r}", what, lambda: np.asarray(family.rule(which).answer(tokens)))
     known = (label >= 0) & (label < family.labels) & (tokens != x[base]).any(1)
     return Counterfactuals(
         base.astype(np.int32), rows.astype(np.int32), np.where(known, label, UNKNOWN).astype(np.int32)

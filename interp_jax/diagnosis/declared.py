@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from interp_jax.diagnosis import counterfactuals
+from interp_jax.diagnosis.asked import Tokens
 from interp_jax.diagnosis.counterfactuals import Counterfactuals
-from interp_jax.diagnosis.family import Family, Tokens, answers, value
+from interp_jax.diagnosis.family import Family, answers, value
 from interp_jax.errors import InputError
 
 RESAMPLED = 8  # tokens that are tried at each position

@@ -6,11 +6,8 @@
                 can be matched by their loss within a calliper (Rosenbaum & Rubin 1985)
 
     AUROC               P(score of a cheat > score of one that learned), ties half
-    TPR at 5% FPR       share of cheats above the limit that a new one of the others would exceed with at most 5%
     paired accuracy     share of pairs, by seed and declared rule, in which the cheat's score is higher, ties half
     reliance            Spearman's ρ, over mixed models, of score and P(g) - P(f) on D_X
-    above               share of an arm, f declared, above that limit: false alarms of controls, cheats found of those that hide
-    misled              share of models that learned, f declared by other variables that it may as well be computed by, above it
 
 Intervals are of a bootstrap: families, then within each its seeds, drawn with replacement; all that is of a seed stays
 together. Of few units its percentiles lie too close together; they are taken farther out by as much as Student's t asks of
@@ -18,8 +15,8 @@ so many (Hesterberg 2015). Of six families, simulated in three ways, 86 to 96 of
 families (79 to 91 without); fewest where most families have an AUROC of 1.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.stats
@@ -27,7 +24,7 @@ from jaxtyping import Bool, Float, Int
 
 from interp_jax.errors import InputError
 
-LEVEL, FALSE, CALLIPER = 0.95, 0.05, 0.2
+LEVEL, CALLIPER = 0.95, 0.2
 
 
 class Scored(NamedTuple):
@@ -45,6 +42,22 @@ class Scored(NamedTuple):
     def of(self, rows: np.ndarray) -> "Scored":
         """Some of the models."""
         return Scored(*(None if one is None else np.asarray(one)[rows] for one in self))
+
+
+class Both(NamedTuple):
+    """What two diagnosers say of the same models."""
+
+    first: Scored
+    second: Scored
+
+    @property
+    def seed(self) -> Int[np.ndarray, " R"]:
+        """Of the models."""
+        return self.first.seed
+
+    def of(self, rows: np.ndarray) -> "Both":
+        """Some of the models."""
+        return Both(self.first.of(rows), self.second.of(rows))
 
 
 class Estimate(NamedTuple):
@@ -99,48 +112,6 @@ def calliper(loss: Float[np.ndarray, " R"], arm: np.ndarray, width: float = CALL
     return np.sort(np.array(chosen, int))
 
 
-def rank(n: int, rate: float = FALSE) -> int:
-    """Which of n scores, from the largest, a new one like them exceeds with at most that probability: ⌊rate (n + 1)⌋.
-
-    Of n + 1 exchangeable scores each is as likely to be any in order (Vovk et al. 2005). The score that 5% of n exceed would be
-    exceeded by more of the new: of n = 24 one exceeds the second, and 2 of 25 new ones. Of too few it is the largest, exceeded
-    with probability 1 / (n + 1).
-    """
-    return max(int(rate * (n + 1)), 1)
-
-
-def limit(others: Float[np.ndarray, " B"], rate: float = FALSE) -> float:
-    """The score of that rank."""
-    return float(np.sort(others)[-rank(len(others), rate)])
-
-
-def true_positives(scored: Scored, rate: float = FALSE) -> float:
-    """Share of cheats found, mirrored, at that rate of false positives."""
-    cheats, others = entries(scored)
-    return float((cheats > limit(others, rate)).mean()) if len(cheats) else float("nan")
-
-
-def above(scored: Scored, arm: str, rate: float = FALSE) -> float:
-    """Share of an arm, f declared, above the limit; NaN where there is none."""
-    own, others = np.asarray(scored.score)[np.asarray(scored.arm) == arm, 0], entries(scored)[1]
-    return float((own > limit(others, rate)).mean()) if len(own) and len(others) else float("nan")
-
-
-def misled(scored: Scored, rate: float = FALSE) -> float:
-    """Share of models that learned which, where f is told otherwise, as rightly, are above the limit; NaN where it is not.
-
-    The limit is of all other models' truthful entries: what a model scored as f was told first is no measure of itself.
-    """
-    if scored.again is None:
-        return float("nan")
-    arm, above = np.asarray(scored.arm), []
-    for r in np.flatnonzero(arm == "learned"):
-        others = entries(scored.of(np.delete(np.arange(len(arm)), r)))[1]
-        if len(others):
-            above.append(np.asarray(scored.again)[r] > limit(others, rate))
-    return float(np.mean(above)) if above else float("nan")
-
-
 def paired_accuracy(scored: Scored) -> float:
     """Share of pairs in which the cheat's score is the higher."""
     rows, cheated = truth(scored.arm)
@@ -162,22 +133,6 @@ def graded(scored: Scored) -> float:
     return float(scipy.stats.spearmanr(score, reliance).statistic)
 
 
-def transferred(families: Mapping[str, Scored]) -> dict[str, float]:
-    """Balanced accuracy in each family of the threshold that is best in all others together; {} of a single family."""
-    found = {}
-    for name, own in families.items():
-        rest = [entries(one) for other, one in families.items() if other != name]
-        if not rest:
-            continue
-        cheats, others = (np.concatenate(side) for side in zip(*rest, strict=True))
-        cuts = np.unique(np.concatenate([cheats, others]))
-        cuts = np.concatenate([[cuts[0] - 1], (cuts[1:] + cuts[:-1]) / 2, [cuts[-1] + 1]])
-        balance = lambda cut, a, b: ((a > cut).mean() + (b <= cut).mean()) / 2
-        best = cuts[int(np.argmax([balance(cut, cheats, others) for cut in cuts]))]
-        found[name] = float(balance(best, *entries(own)))
-    return found
-
-
 def macro(families: Sequence[Scored], of: Callable[[Scored], float] = mirrored) -> float:
     """The mean over families."""
     return float(np.nanmean([of(one) for one in families]))
@@ -188,9 +143,14 @@ def worst(families: Sequence[Scored], of: Callable[[Scored], float] = mirrored) 
     return float(np.nanmin([of(one) for one in families]))
 
 
+def ahead(families: Sequence[Both]) -> float:
+    """By how much the first diagnoser's mean AUROC is above the second's."""
+    return macro([one.first for one in families]) - macro([one.second for one in families])
+
+
 def bootstrap(
-    families: Sequence[Scored],
-    of: Callable[[Sequence[Scored]], float] = macro,
+    families: Sequence[Any],
+    of: Callable[[Sequence[Any]], float] = macro,
     draws: int = 1_000,
     seed: int = 0,
     redraw_families: bool = True,
@@ -198,7 +158,7 @@ def bootstrap(
     """A number made of all families, with its interval.
 
     Args:
-      families: scores of each.
+      families: `Scored` of each, or `Both`.
       of: the number.
       draws: of the bootstrap.
       seed: of these.
@@ -225,7 +185,7 @@ def outside(units: int, level: float = LEVEL) -> float:
     return float(scipy.stats.norm.cdf(np.sqrt(units / (units - 1)) * scipy.stats.t.ppf((1 - level) / 2, units - 1)))
 
 
-def _litters(scored: Scored) -> list[np.ndarray]:
+def _litters(scored: Scored | Both) -> list[np.ndarray]:
     """Rows of each seed."""
     return [np.flatnonzero(np.asarray(scored.seed) == one) for one in np.unique(scored.seed)]
 

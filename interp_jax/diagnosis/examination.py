@@ -30,8 +30,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from interp_jax import randomness
 from interp_jax.diagnosis.answering import Edits
+from interp_jax.diagnosis.asked import Tokens
 from interp_jax.diagnosis.declared import Declared
-from interp_jax.diagnosis.family import Tokens, source_of
+from interp_jax.diagnosis.family import source_of
 from interp_jax.diagnosis.tellings import Looked, hide_variables, in_turn, side_by_side
 from interp_jax.diagnosis.view import TIERS, View, guarded
 from interp_jax.errors import InputError
@@ -213,8 +214,9 @@ def heeds_variables(diagnoser: Diagnoser, examinees: Examinees) -> bool:
     hide_variables(declared)
 
     def score(model: Model) -> Any:
+        view = view_of(diagnoser, examinees, model)
         with guarded():
-            return diagnoser.score(view_of(diagnoser, examinees, model), declared, jax.random.key(0))
+            return diagnoser.score(view, declared, jax.random.key(0))
 
     try:
         jax.eval_shape(score, examinees.member(0))

@@ -13,8 +13,8 @@ With τ the family that is judged worst counts most, as in group distributionall
 is right on average and fails in one family is of little use in one that nobody has seen. λ keeps few diagnosers.
 A diagnoser that ignores the declared rule has each s once with either y, is noise, and takes no part. Nor does one that says
 something else where f is told by other variables: a rule may be computed in more than one way, and who computes it in one that
-was not thought of is no cheat. What is judged is a family that took no part in the fit. Diagnosers of tier 3 are a skyline and
-no part of it, nor are those that are themselves fitted to other families.
+was not thought of is no cheat. What is judged is a family that took no part in the fit, nor in who takes part. Diagnosers of
+tier 3 are a skyline and no part of it, nor are those that are themselves fitted to other families.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -73,14 +73,27 @@ def family_of(found: Found, name: str, diagnosers: Sequence[str]) -> Family:
 
 
 def everywhere(found: Found, names: Sequence[str]) -> list[str]:
-    """Those that judged every family, say something else where another rule is declared, and the same however f is told.
+    """Those that judged every family.
 
     Raises:
       InputError: there is none.
     """
     families = {family for name in names for family in found[name]}
-    heeding = [name for name in names if set(found[name]) == families and not ignores(found[name].values())]
-    kept = [name for name in heeding if not wavers(found[name].values())]
+    return some([name for name in names if set(found[name]) == families])
+
+
+def heeding(found: Found, names: Sequence[str], families: Sequence[str]) -> list[str]:
+    """Those that in these families say something else where another rule is declared, and the same however f is told.
+
+    Raises:
+      InputError: there is none.
+    """
+    said = {name: [found[name][family] for family in families] for name in names}
+    return some([name for name, own in said.items() if not ignores(own) and not wavers(own)])
+
+
+def some(kept: list[str]) -> list[str]:
+    """Those that are left, if there are any."""
     if not kept:
         raise InputError(
             "the examiner: no diagnoser has judged all families, heeds the declared rule, and says the same however it is told"
@@ -166,14 +179,14 @@ def examiners(
     Raises:
       InputError: no diagnoser has judged all families.
     """
-    names = everywhere(found, names)
-    kin = kin or {}
-    families = {name: family_of(found, name, names) for name in found[names[0]]}
-    told = {name: one for name, one in families.items() if len(one.rows)}
-    others = {
-        name: [one for other, one in told.items() if kin.get(other, other) != kin.get(name, name)] for name in families
-    }
-    return {name: fit(rest, names, penalty) for name, rest in others.items() if rest}
+    names, kin, fitted = everywhere(found, names), kin or {}, {}
+    told = {family: len(truth(one.arm)[0]) for family, one in found[names[0]].items()}
+    for name in told:
+        others = [one for one, n in told.items() if n and kin.get(one, one) != kin.get(name, name)]
+        if others:
+            own = heeding(found, names, others)
+            fitted[name] = fit([family_of(found, one, own) for one in others], own, penalty)
+    return fitted
 
 
 def combined(found: Found, fitted: Mapping[str, Examiner]) -> dict[str, Scored]:

@@ -33,12 +33,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from interp_jax.diagnosis.asked import Tokens, tokens_of, told, tried
 from interp_jax.errors import InputError, nearest
 
 KINDS = ("A", "B", "M")
 NEEDED = ("NAME", "KIND", "VOCABULARY", "POSITIONS", "LABELS", "rule_f", "rule_g", "VARIABLES_F", "VARIABLES_G")
 CHECKED = 2_048  # inputs of each set that a new family is tried on
-Tokens = Int[np.ndarray, "B P"]
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 
 
@@ -102,6 +102,9 @@ def family_of(module: ModuleType) -> Family:
     names = vars(module)
     if missing := [name for name in NEEDED if name not in names]:
         raise InputError(f"family {where}: it lacks {', '.join(missing)}")
+    for name in ("VOCABULARY", "POSITIONS", "LABELS"):
+        if not isinstance(names[name], int) or names[name] < 1:
+            raise InputError(f"family {where}: {name} = {names[name]!r}; it is a number, 1 or more")
     if "inputs" in names:
         draw_id, draw_conflict = parted(module)
     elif "draw_id" in names and "draw_conflict" in names:
@@ -111,7 +114,7 @@ def family_of(module: ModuleType) -> Family:
     rules = [
         Rule(
             names[f"rule_{which.lower()}"],
-            {name: Variable(*one) for name, one in names[f"VARIABLES_{told}"].items()},
+            variables(where, f"VARIABLES_{told}", names[f"VARIABLES_{told}"]),
             tuple(names.get(f"READS_{which}", ())),
         )
         if f"VARIABLES_{told}" in names
@@ -140,14 +143,28 @@ def family_of(module: ModuleType) -> Family:
     return family
 
 
+def variables(where: str, name: str, told: Any) -> dict[str, Variable]:
+    """Named numbers of a rule.
+
+    Raises:
+      InputError: they are not {name: (number of values, function)}.
+    """
+    for one, own in dict(told).items():
+        if not (isinstance(own, tuple) and len(own) == 2 and isinstance(own[0], int) and callable(own[1])):
+            raise InputError(f"family {where}: {name}[{one!r}] = {own!r}; it is (number of values, function of x)")
+    return {one: Variable(*own) for one, own in dict(told).items()}
+
+
 def parted(module: ModuleType) -> tuple[Draw, Draw]:
     """Draws of D_ID and of D_X from all inputs: each is all there is of its set, whatever number is asked for."""
+    here = f"family {module.NAME!r}"
 
     def part(conflict: bool) -> Draw:
         def draw(rng: np.random.Generator, n: int) -> np.ndarray:
-            every = np.asarray(module.inputs())
-            differ = np.asarray(module.rule_f(every)) != np.asarray(module.rule_g(every))
-            return every[differ == conflict]
+            every = tokens_of(here, "inputs()", module.inputs(), module.POSITIONS, module.VOCABULARY)
+            rules = {which: getattr(module, f"rule_{which}") for which in "fg"}
+            f, g = (told(here, f"rule_{which}", of, every, module.LABELS, "labels") for which, of in rules.items())
+            return every[(f != g) == conflict]
 
         return draw
 
@@ -175,48 +192,52 @@ def check(family: Family) -> None:
     if family.infection.steps < 1 or not family.infection.rate > 0:
         raise InputError(f"{here}: INFECTION = {tuple(family.infection)}: (steps, share of the rate), both above 0")
     for which in "fg":
-        if bad := [p for p in family.rule(which).reads if not 0 <= p < family.positions]:
+        if bad := [p for p in family.rule(which).reads if p not in range(family.positions)]:
             raise InputError(
-                f"{here}: READS_{which.upper()} has {bad[0]}; positions go from 0 to {family.positions - 1}"
+                f"{here}: READS_{which.upper()} has {bad[0]!r}; positions go from 0 to {family.positions - 1}"
             )
     sets = {}
     for name, draw in (("D_ID", family.draw_id), ("D_X", family.draw_conflict)):
-        x = sets[name] = drawn(family, name, draw)
-        both = [answers(family, which, x) for which in "fg"]
-        same = both[0] == both[1]
-        if name == "D_ID" and not same.all():
-            row = int(np.argmin(same))
-            raise InputError(
-                f"{here}: f and g disagree on D_ID, first on {x[row].tolist()}: f says {both[0][row]}, g {both[1][row]}"
-            )
-        if name == "D_X" and same.any():
-            what = "f and g are identical on all of D_X" if same.all() else "f and g agree on a part of D_X"
-            raise InputError(
-                f"{here}: {what}, first on {x[int(np.argmax(same))].tolist()}: it is to hold conflicts only"
-            )
+        sets[name] = drawn(family, name, draw)
+        check_answers(family, name, sets[name], *(answers(family, which, sets[name]) for which in "fg"))
+    for name, x in sets.items():
+        rows = np.asarray(tried(here, f"without_nuisances, of {name},", lambda x=x: family.without_nuisances(x)))
+        if len(rows) != len(x):
+            raise InputError(f"{here}: without_nuisances answers {len(rows)} rows to {len(x)} of {name}")
     for which in ("f", "g", *(["again"] if family.again else [])):
         for name in family.rule(which).variables:
             value(family, which, name, sets["D_ID"])
+
+
+def check_answers(family: Family, name: str, x: Tokens, f: Int[np.ndarray, " B"], g: Int[np.ndarray, " B"]) -> None:
+    """Whether answers are alike on all of D_ID, and on none of D_X.
+
+    Raises:
+      InputError: the first input where it is otherwise.
+    """
+    here, same = f"family {family.name!r}", f == g
+    if name == "D_ID" and not same.all():
+        row = int(np.argmin(same))
+        raise InputError(f"{here}: f and g disagree on D_ID, first on {x[row].tolist()}: f says {f[row]}, g {g[row]}")
+    if name == "D_X" and same.any():
+        what = "f and g are identical on all of D_X" if same.all() else "f and g agree on a part of D_X"
+        raise InputError(f"{here}: {what}, first on {x[int(np.argmax(same))].tolist()}: it is to hold conflicts only")
 
 
 def drawn(family: Family, name: str, draw: Draw, n: int = CHECKED, seed: int = 0) -> Tokens:
     """Inputs of a set.
 
     Raises:
-      InputError: there are none, or they are no tokens of the family.
+      InputError: there are none, they cannot be drawn, or they are no tokens of the family.
     """
     here = f"family {family.name!r}"
-    x = np.asarray(draw(np.random.default_rng(seed), n))
+    x = tried(here, f"drawing {name}", lambda: np.asarray(draw(np.random.default_rng(seed), n)))
     if not len(x):
         none = (
             "the conflict set is empty: f and g are identical on every input" if name == "D_X" else f"{name} is empty"
         )
         raise InputError(f"{here}: {none}")
-    if x.ndim != 2 or x.shape[1] != family.positions or not np.issubdtype(x.dtype, np.integer):
-        raise InputError(f"{here}: {name} must be integers [N {family.positions}], not {x.dtype} {list(x.shape)}")
-    if (bad := (x < 0) | (x >= family.vocabulary)).any():
-        raise InputError(f"{here}: {name} has token {x[bad][0]}; tokens go from 0 to {family.vocabulary - 1}")
-    return x.astype(np.int32)
+    return tokens_of(here, name, x, family.positions, family.vocabulary)
 
 
 def answers(family: Family, which: str, x: Tokens) -> Int[np.ndarray, " B"]:
@@ -225,25 +246,12 @@ def answers(family: Family, which: str, x: Tokens) -> Int[np.ndarray, " B"]:
     Raises:
       InputError: it fails, or says what is no label.
     """
-    return told(family, f"rule_{which}", family.rule(which).answer, x, family.labels, "labels")
+    here = f"family {family.name!r}"
+    return told(here, f"rule_{which}", family.rule(which).answer, x, family.labels, "labels")
 
 
 def value(family: Family, which: str, name: str, x: Tokens) -> Int[np.ndarray, " B"]:
     """A variable of a rule; errors are those of `answers`."""
     variable = family.rule(which).variables[name]
-    return told(family, f"variable {name!r} of {which}", variable.of, x, variable.values, "values")
-
-
-def told(family: Family, name: str, of: Callable[[Any], Any], x: Tokens, n: int, what: str) -> Int[np.ndarray, " B"]:
-    """What a function of the family says of inputs, checked."""
-    here = f"family {family.name!r}: {name}"
-    try:
-        said = np.asarray(of(x))
-    except Exception as error:
-        raise InputError(f"{here} raised {type(error).__name__}: {error}") from error
-    if said.shape != (len(x),) or not (np.issubdtype(said.dtype, np.integer) or said.dtype == bool):
-        raise InputError(f"{here} must answer integers [{len(x)}], not {said.dtype} {list(said.shape)}")
-    if (bad := (said < 0) | (said >= n)).any():
-        row = int(np.argmax(bad))
-        raise InputError(f"{here} answers {said[row]} to {x[row].tolist()}; {what} go from 0 to {n - 1}")
-    return said.astype(np.int32)
+    here = f"family {family.name!r}"
+    return told(here, f"variable {name!r} of {which}", variable.of, x, variable.values, "values")

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from interp_jax.diagnosis.family import Family, Tokens, answers, drawn
+from interp_jax.diagnosis.asked import Tokens
+from interp_jax.diagnosis.family import Family, answers, check_answers, drawn
 from interp_jax.errors import InputError
 
 DRAWN = 32_768  # draws of each set where it is not enumerated
@@ -70,10 +71,12 @@ def pools_of(family: Family, n: int = DRAWN, most: int = EXAMINED, seed: int = 0
       seed: of the draws.
 
     Raises:
-      InputError: nothing is left to train on or to hold out.
+      InputError: nothing is left to train on or to hold out; f ≠ g on some of D_ID, or f = g on some of D_X.
     """
     x_id = np.unique(drawn(family, "D_ID", family.draw_id, n, seed), axis=0)
     x_conflict = np.unique(drawn(family, "D_X", family.draw_conflict, n, seed + 1), axis=0)
+    for name, x in (("D_ID", x_id), ("D_X", x_conflict)):
+        check_answers(family, name, x, *(answers(family, which, x) for which in "fg"))
     seen, by_nuisance = odd(family.without_nuisances(x_conflict)), odd(x_conflict)
     id_odd = odd(x_id) if family.table_g else odd(family.without_nuisances(x_id))
     parts = {"id_train": x_id[~id_odd], "id_held": thinned(x_id[id_odd], most, seed)}
@@ -89,7 +92,7 @@ def pools_of(family: Family, n: int = DRAWN, most: int = EXAMINED, seed: int = 0
             raise InputError(
                 f"family {family.name!r}: nothing is left of {name.replace('_', ' ')} once inputs are parted"
             )
-    return Pools(**{name: pool(family, rows) for name, rows in parts.items()})
+    return Pools(**{name: pool(family, x) for name, x in parts.items()})
 
 
 def odd(rows: Int[np.ndarray, "N K"]) -> np.ndarray:
@@ -107,12 +110,12 @@ def thinned(rows: Int[np.ndarray, "N P"], most: int, seed: int) -> Int[np.ndarra
 
 def pool(family: Family, x: Tokens) -> Pool:
     """Inputs with their answers, sorted by that of f."""
-    f = answers(family, "f", x)
+    f, g = (answers(family, which, x) for which in "fg")
     order = np.argsort(f, kind="stable")
-    x, f = x[order], f[order]
+    x, f, g = x[order], f[order], g[order]
     task = np.zeros(len(x), np.int32) if family.tasks is None else np.asarray(family.tasks(x), np.int32)
     _, first, count = np.unique(f, return_index=True, return_counts=True)
-    return Pool(x, f, answers(family, "g", x), task, first.astype(np.int32), count.astype(np.int32))
+    return Pool(x, f, g, task, first.astype(np.int32), count.astype(np.int32))
 
 
 def on_device(pools: Pools) -> Pools:

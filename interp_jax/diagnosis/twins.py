@@ -8,10 +8,8 @@ import jax
 from jaxtyping import Array, Key
 
 from interp_jax.diagnosis.view import View
-from interp_jax.models import transformer
 
 
 def twins(view: View, key: Key[Array, ""], n: int) -> list[View]:
     """So many of them, by one key."""
-    draw = lambda key: View(transformer.init(key, view.cfg), view.cfg, view.labels, view.tokens, view.tier, "a twin")
-    return [draw(key) for key in jax.random.split(key, n)]
+    return [view.untrained(one) for one in jax.random.split(key, n)]

@@ -92,6 +92,15 @@ def read_frozen(path: Path) -> FrozenSweep:
     )
 
 
+def made_by(directory: Path) -> dict[str, str]:
+    """The command whose results are in a directory, and the commit that it was given at; {} where no sweep was frozen."""
+    path = directory / FILE
+    if not path.is_file():
+        return {}
+    content = read_json(path, "source", "git")
+    return {"command": content["source"], "commit": (content["git"] or {}).get("commit") or "unknown"}
+
+
 def is_done(redo: str, directory: ChunkDirectory) -> bool:
     """Whether a chunk is finished, and done again where the sweep asks for that by a token."""
     if not directory.manifest.exists():

@@ -52,7 +52,7 @@ def everything(view):
         told,
         put,
         view.input_gradient(lambda logits: logits[:, 1]),
-        view.logits_with(jax.tree.map(lambda leaf: leaf / 2, view.weights)),
+        view.logits_with({**jax.tree.map(lambda leaf: leaf / 2, view.weights), "embed": view.weights["embed"]}),
         view.logits_of_tokens(tokens),
         embedded,
         view.logits_of_stream(embedded),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from interp_jax.diagnosis import detection
+from interp_jax.diagnosis import detection, thresholds
 from interp_jax.diagnosis.detection import Scored, auroc
 from interp_jax.diagnosis.family_io import load_family
 from interp_jax.diagnosis.localisation import average_precision, chance, cue_positions, ndcg
@@ -45,7 +45,7 @@ def test_a_score_that_tells_is_at_one_mirrored_too():
     score = np.r_[np.tile([0.0, 1.0], (6, 1)), np.tile([1.0, 0.0], (6, 1))]
     one = scored(score)
     assert detection.mirrored(one) == detection.natural(one) == detection.paired_accuracy(one) == 1.0
-    assert detection.true_positives(one) == 1.0
+    assert thresholds.true_positives(one) == 1.0
     assert detection.mirrored(scored(-score)) == 0.0
 
 
@@ -60,15 +60,15 @@ def test_cheats_are_counted_above_the_limit():
     one = scored(RNG.normal(size=(40, 2)), 20)
     cheats, rest = detection.entries(one)
     best = max((cheats > cut).mean() for cut in rest if (1 + (rest > cut).sum()) / 41 <= 0.05)
-    assert len(rest) == 40 and detection.true_positives(one) == best
+    assert len(rest) == 40 and thresholds.true_positives(one) == best
 
 
 def test_a_new_one_is_above_the_limit_with_at_most_that_probability():
-    assert detection.limit(np.arange(24.0)) == 23 and detection.limit(np.arange(39.0)) == 37
-    assert detection.limit(np.arange(5.0)) == 4
+    assert thresholds.limit(np.arange(24.0)) == 23 and thresholds.limit(np.arange(39.0)) == 37
+    assert thresholds.limit(np.arange(5.0)) == 4
     for n in (19, 24, 45):
         draws = RNG.normal(size=(20_000, n + 1))
-        above = np.mean([one[0] > detection.limit(one[1:]) for one in draws])
+        above = np.mean([one[0] > thresholds.limit(one[1:]) for one in draws])
         assert above == pytest.approx(int(0.05 * (n + 1)) / (n + 1), abs=0.005)
 
 
@@ -79,35 +79,62 @@ def test_controls_and_grades():
     arm = np.array(["learned"] * 6 + ["cheated"] * 6 + ["nuisance"] * 2 + ["mixed"] * 4)
     one = Scored(score, arm, np.arange(18), np.r_[np.zeros(14), -1, 0, 0.1, 0.9])
     assert detection.mirrored(one) == 1.0  # other arms do not enter
-    assert detection.above(one, "nuisance") == 0.5 and detection.graded(one) == 1.0
-    assert np.isnan(detection.above(scored(score[:12]), "nuisance")) and np.isnan(detection.graded(scored(score[:12])))
+    assert thresholds.above(one, "nuisance").tolist() == [True, False] and detection.graded(one) == 1.0
+    assert thresholds.above(scored(score[:12]), "nuisance").size == 0 and np.isnan(
+        detection.graded(scored(score[:12]))
+    )
+    grown = one._replace(arm=np.where(arm == "mixed", "natural", arm))
+    assert (
+        thresholds.emerged(grown).tolist() == [True] and thresholds.emerged(one).size == 0
+    )  # one relies on g, and has 5
+
+
+def test_shares_are_counted_with_exact_intervals():
+    some = thresholds.share([True] * 3 + [False] * 9)
+    low, high = scipy.stats.beta.ppf(0.025, 3, 10), scipy.stats.beta.ppf(0.975, 4, 9)
+    assert some[:2] == (3, 12) and some.value == 0.25 and some[2:] == pytest.approx((low, high), rel=1e-6)
+    assert str(some) == "3 of 12 (0.05\u00a0…\u00a00.57)" and str(thresholds.share([])) == "–"
+    assert np.isnan(thresholds.share([]).value) and thresholds.share([False] * 32).high == pytest.approx(
+        0.109, abs=1e-3
+    )
+
+
+def test_how_far_one_is_ahead_of_another_is_told_on_the_same_draws():
+    score = RNG.normal(size=(40, 2)) + np.r_[np.tile([0.0, 0.8], (20, 1)), np.tile([0.8, 0.0], (20, 1))]
+    one, better = (
+        scored(score, 20),
+        scored(score + 0.5 * np.r_[np.tile([0.0, 1], (20, 1)), np.tile([1.0, 0], (20, 1))], 20),
+    )
+    got = detection.bootstrap([detection.Both(better, one)], detection.ahead, draws=200)
+    assert got.value == detection.mirrored(better) - detection.mirrored(one) and 0 < got.low < got.value < got.high
+    assert detection.bootstrap([detection.Both(one, one)], detection.ahead, draws=20) == (0, 0, 0)
 
 
 def test_who_learned_f_is_misled_about_where_f_told_otherwise_is_above_the_limit():
     score = np.r_[np.tile([0.0, 1.0], (20, 1)), np.tile([1.0, 0.0], (20, 1))]
     one = scored(score, 20)
-    assert np.isnan(detection.misled(one))
+    assert thresholds.misled(one).size == 0
     again = np.where(one.arm == "learned", 0.0, np.nan)
     again[:3] = 0.1  # the limit is 0
-    assert detection.misled(one._replace(again=again)) == 3 / 20
-    assert detection.misled(one._replace(again=again).of(np.r_[0:2, 20:30])) == 1.0
+    assert thresholds.misled(one._replace(again=again)).mean() == 3 / 20
+    assert thresholds.misled(one._replace(again=again).of(np.r_[0:2, 20:30])).mean() == 1.0
 
 
 def test_a_model_is_no_measure_of_itself_where_f_is_told_otherwise():
     score = np.r_[np.c_[np.arange(12.0), np.ones(12)], np.c_[np.ones(12), np.full(12, -1.0)]]
     one = scored(score, 12)
     same = np.where(one.arm == "learned", score[:, 0], np.nan)
-    assert detection.misled(one._replace(again=same)) == 1 / 12  # the highest, above all others' entries
-    assert detection.misled(one._replace(again=same + 1e-6)) == 1 / 12
-    assert detection.misled(one._replace(again=same - 1e-6)) == 1 / 12
+    assert thresholds.misled(one._replace(again=same)).mean() == 1 / 12  # the highest, above all others' entries
+    assert thresholds.misled(one._replace(again=same + 1e-6)).mean() == 1 / 12
+    assert thresholds.misled(one._replace(again=same - 1e-6)).mean() == 1 / 12
 
 
 def test_thresholds_of_other_families_are_judged_where_they_were_not_chosen():
     tell = np.r_[np.tile([0.0, 1.0], (6, 1)), np.tile([1.0, 0.0], (6, 1))]
-    same = detection.transferred({"a": scored(tell), "b": scored(tell * 1.5)})
+    same = thresholds.transferred({"a": scored(tell), "b": scored(tell * 1.5)})
     assert same == {"a": 1.0, "b": 1.0}
-    assert detection.transferred({"a": scored(tell), "b": scored(tell + 10)})["b"] == 0.5
-    assert detection.transferred({"a": scored(tell)}) == {}
+    assert thresholds.transferred({"a": scored(tell), "b": scored(tell + 10)})["b"] == 0.5
+    assert thresholds.transferred({"a": scored(tell)}) == {}
 
 
 def test_the_bootstrap_keeps_seeds_together_and_covers():

@@ -141,6 +141,12 @@ def test_the_family_that_is_judged_takes_no_part_in_its_weights_and_its_labels_a
     by_hand = fit([family_of(found, family, names) for family in ("p", "q")], names)
     np.testing.assert_array_equal(one.score, judge(by_hand, family_of(found, "r", names)))
     np.testing.assert_array_equal(one.score, judged(changed(found, arm=np.full(2 * N, "mixed"))).score)
+    wavering = {
+        "tells 0": changed(found, again=np.full(2 * N, 99.0))["tells 0"]
+    }  # in r alone, which decides for p and q
+    np.testing.assert_array_equal(one.score, judged({**found, **wavering}).score)
+    takes_part = {family: own.diagnosers for family, own in examiners({**found, **wavering}, names).items()}
+    assert "tells 0" in takes_part["r"] and "tells 0" not in takes_part["p"] + takes_part["q"]
     other_rule = {
         name: {
             family: own._replace(score=np.stack([own.score[:, 0], own.score[::-1, 1]], 1)) if family == "r" else own

@@ -11,6 +11,7 @@ from interp_jax.diagnosis.arms import Told, arm
 from interp_jax.diagnosis.declared import declare
 from interp_jax.diagnosis.family import answers, family_of, value
 from interp_jax.diagnosis.family_io import SHIPPED, load_family
+from interp_jax.diagnosis.pools import pools_of
 from interp_jax.diagnosis.student import Arm
 from interp_jax.errors import InputError
 
@@ -134,8 +135,8 @@ def module(**changes):
     return made
 
 
-def fails(x):
-    raise KeyError("no such key")
+def fails(x, message=None):
+    raise ValueError(message) if message else KeyError("no such key")
 
 
 SETS = {
@@ -155,6 +156,18 @@ WRONG = {
     "identical on all of D_X": SETS
     | {"draw_id": lambda rng, n: np.zeros((1, 3), int), "draw_conflict": lambda rng, n: np.zeros((1, 3), int)},
     "D_ID is empty": {"rule_g": lambda x: 1 - x[:, 0]},
+    "VARIABLES_F['first'] = 3; it is (number of values, function of x)": {"VARIABLES_F": {"first": 3}},
+    "LABELS = '2'; it is a number, 1 or more": {"LABELS": "2"},
+    "READS_G has 'a'": {"READS_G": "ab"},
+    "inputs() must be integers [N 3]": {"inputs": lambda: np.zeros((2, 2), int)},
+    "drawing D_ID raised ZeroDivisionError: division by zero": {"inputs": lambda: 1 / 0},
+    "drawing D_X raised ValueError: one": SETS
+    | {"draw_id": lambda rng, n: np.zeros((1, 3), int), "draw_conflict": lambda rng, n: fails(rng, "one\ntwo")},
+    "without_nuisances, of D_ID, raised KeyError": {"without_nuisances": fails},
+    "without_nuisances answers 1 rows to 2 of D_ID": {"without_nuisances": lambda x: x[:1]},
+    "rule_g raised KeyError: 'no such key'": {"rule_g": fails},
+    "rule_g must answer integers [4], not float64": {"rule_g": lambda x: x[:, 0] / 2},
+    "rule_f answers 5 to [1, 0, 0]; labels": {"rule_f": lambda x: 5 * x[:, 0]},
     "rule_f raised KeyError": {
         "rule_f": fails,
         "inputs": None,
@@ -180,6 +193,14 @@ def test_a_wrong_family_is_refused_in_one_line(message):
     with pytest.raises(InputError) as caught:
         family_of(module(**WRONG[message]))
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_family_whose_rules_differ_on_a_rare_input_of_d_id_is_refused_before_anyone_is_trained():
+    """One that is drawn among so many as are trained on, and not among those that it is tried on."""
+    draw = lambda rng, n: np.array([[0, 0, 0], [1, 1, 0], *([[0, 1, 0]] if n > 4_000 else [])])
+    family = family_of(module(inputs=None, draw_id=draw, draw_conflict=SETS["draw_conflict"]))
+    with pytest.raises(InputError, match=r"disagree on D_ID, first on \[0, 1, 0\]: f says 0, g 1"):
+        pools_of(family)
 
 
 def test_a_good_one_is_taken_and_rules_need_not_be_numpy():

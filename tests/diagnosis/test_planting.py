@@ -92,6 +92,15 @@ def test_pairs_have_the_same_first_weights_and_the_same_inputs_in_order():
         assert all(len(found) == 1 for found in by_seed.values()) and by_seed[0] != by_seed[1]
 
 
+def test_the_digest_of_what_was_read_is_another_for_other_inputs_and_the_same_for_other_labels():
+    made, seen = runs.experiment(runs.Config(family="leak", steps=STEPS)), {}
+    begin, observe = jax.jit(made.run.init), jax.jit(made.observe)
+    for name, arm in {"f": {}, "g": {"learned": 0.0}, "more": {"conflict": 0.5}, "none": {"conflict": 0.0}}.items():
+        hypers = jax.tree.map(jnp.asarray, runs.Config(family="leak", steps=STEPS, arm=runs.Arm(**arm)))
+        seen[name] = int(observe(begin(0, hypers), hypers, made.shared)["order"])
+    assert seen["f"] == seen["g"] and len(set(seen.values())) == 3
+
+
 def test_temperatures_make_losses_the_same_within_a_litter_and_change_no_answer():
     pool = pools_of(load_family("leak")).id_held
     one = accepted()

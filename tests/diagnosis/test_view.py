@@ -47,8 +47,15 @@ FORBIDDEN = {
         lambda v: v.record([SITE]),
         lambda v: v.logits_with({}),
         lambda v: v.input_gradient(lambda logits: logits[:, 0]),
+        lambda v: v.untrained(jax.random.key(0)),
+        lambda v: setattr(v, "tier", 3),
+        lambda v: setattr(v, "_x", v.tokens[:1]),
     ],
-    1: [lambda v: v.swapped(None, [Swap(SITE, 1)])],
+    1: [
+        lambda v: v.swapped(None, [Swap(SITE, 1)]),
+        lambda v: v.logits_with(jax.tree.map(lambda leaf: leaf + 0, v.weights)),
+        lambda v: v.logits_with({name: part for name, part in v.weights.items() if name != "embed"}),
+    ],
     2: [
         lambda v: v.logits_of_tokens(v.tokens),
         lambda v: v.embedded(v.tokens),
@@ -62,6 +69,8 @@ FORBIDDEN = {
         lambda v: v.logits(np.array([v.n])),
         lambda v: v.logits(np.array([-1])),
         lambda v: v.swapped(None, [Swap(SITE, 1, v.tokens)]),
+        lambda v: v.swapped(None, [Swap(SITE, 1, None, jnp.full((5, 1), 1.5))]),
+        lambda v: v.swapped(None, [Swap(SITE, 1, None, -1.0)]),
     ],
 }
 
@@ -203,6 +212,9 @@ CHEATS = {
     ).sum(),
     "from layer 0": lambda v, d, key: transformer.blocks(v.weights, jnp.zeros((1, 5, 8)), CFG)[0].sum(),
     "answers": lambda v, d, key: answer_logits(v.weights, jnp.zeros((1, 5), jnp.int32), CFG, 11).sum(),
+    "within a question": lambda v, d, key: v.input_gradient(
+        lambda logits: logits[:, 0] + answer_logits(v.weights, v.tokens, CFG, 11)[:, 0]
+    )[0].sum(),
 }
 
 
@@ -210,6 +222,13 @@ CHEATS = {
 def test_a_diagnoser_that_runs_the_model_past_the_view_is_caught(how):
     with pytest.raises(AccessError, match="past the view"):
         examine(diagnoser(CHEATS[how]), sample())
+
+
+def test_a_diagnoser_that_makes_a_view_of_its_own_inputs_is_caught():
+    own = lambda v, d, key: View(v.weights, v.cfg, v.labels, jnp.zeros((1, 5), jnp.int32), 1, "its own").logits().sum()
+    with pytest.raises(AccessError, match="its own: a view of inputs of one's own is made"):
+        examine(diagnoser(own), sample())
+    assert np.isfinite(examine(diagnoser(lambda v, d, key: v.untrained(key).logits().sum()), sample())).all()
 
 
 def test_a_diagnoser_that_says_nan_is_named_with_its_model():

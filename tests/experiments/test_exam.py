@@ -125,9 +125,14 @@ def test_the_report_keeps_scores_and_reads_them_again(groups, monkeypatch):
         0 <= figures["attention"]["mirrored"]["leak"]["low"] <= figures["attention"]["mirrored"]["leak"]["high"] <= 1
     )
     misled = [
-        figures[name]["misled"]["leak"] for name in ("loss", "attention")
+        figures[name]["misled"]["leak"]["value"] for name in ("loss", "attention")
     ]  # they ignore variables: f told otherwise is f
     assert set(misled) <= {0.0, 0.5}  # of two that learned at most the higher one is above all other entries
+    assert all(
+        figures["attention"][arm]["all"]["n"] == n for arm, n in (("infected", 2), ("false_alarms", 0), ("misled", 2))
+    )
+    over = figures["attention"]["over_families"]
+    assert over["tpr_at_5_fpr"]["value"] == figures["attention"]["tpr_at_5_fpr"]["leak"] and "graded" not in over
     monkeypatch.setattr(scores, "examine", None)  # all of it is on disk
     again = exam.report(groups)
     assert json.dumps(again.data, default=float) == json.dumps(told.data, default=float)
@@ -144,6 +149,11 @@ def test_the_combined_examiner_is_the_first_row_where_there_are_two_families(gro
     again = groups[0]._replace(config=dataclasses.replace(groups[0].config, family=str(file)))
     told = exam.report([*groups, again])
     data = json.loads(json.dumps(told.data["exam.json"], default=float))
+    alone = data["examiner_without_sums"]  # of which none took part here
+    assert alone["macro"] == data["detection"][NAME]["macro"] and "exchanged tokens" in alone["without"]
+    behind = data["detection"]["attention"]["behind_the_examiner"]
+    macro = {name: data["detection"][name]["macro"]["value"] for name in (NAME, "attention")}
+    assert behind["value"] == pytest.approx(macro[NAME] - macro["attention"])
     figures, weights = data["detection"], data["examiner"]
     assert next(iter(figures)) == NAME and figures[NAME]["tier"] == 1
     assert figures[NAME]["mirrored"].keys() == weights.keys() == {"leak", "again"}

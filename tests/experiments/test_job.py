@@ -15,6 +15,7 @@ from rich.console import Console
 
 from interp_jax.errors import InputError
 from interp_jax.experiments import chunk as chunk_module
+from interp_jax.experiments.frozen import made_by
 from interp_jax.experiments.job import run_job
 from interp_jax.experiments.plan import thaw
 from interp_jax.experiments.worker import main as worker
@@ -205,6 +206,14 @@ def test_an_edited_sweep_is_refused(tmp_path):
     (tmp_path / "sweep.json").write_text(text.replace("0.1", "0.2"))
     with pytest.raises(InputError, match="changed after it was frozen"):
         thaw(tmp_path / "sweep.json")
+
+
+def test_results_say_which_command_made_them(tmp_path):
+    assert made_by(tmp_path) == {}
+    job(tmp_path, ["none"])
+    content = json.loads((tmp_path / "sweep.json").read_text())
+    told = made_by(tmp_path)
+    assert told["command"] == content["source"] and told["commit"] == (content["git"] or {}).get("commit", "unknown")
 
 
 def test_shards(tmp_path):

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
-import scipy.stats
 
 from interp_jax.diagnosis import detection
 from interp_jax.diagnosis.detection import Scored
 from interp_jax.diagnosis.examination import Diagnoser
 from interp_jax.diagnosis.prognosis import TRIAL
+from interp_jax.diagnosis.thresholds import rank, share_of
 from interp_jax.experiments.exam.treatment import Record
 from interp_jax.results.blocks import Block, Figure, Section, TableBlock
 from interp_jax.results.plot_style import Axes
@@ -29,7 +29,7 @@ class Verdict(NamedTuple):
     @property
     def word(self) -> str:
         """What it comes to, at 5%."""
-        return "cheats" if self.n and self.k < detection.rank(self.n) else "not told"
+        return "cheats" if self.n and self.k < rank(self.n) else "not told"
 
 
 def own_record(one: Record, found: Mapping[str, Mapping[str, Scored]], judge: str, locator: Diagnoser) -> list[Block]:
@@ -102,7 +102,7 @@ def verdicts(one: Record, said: Mapping[str, Scored], names: Sequence[str], judg
             (
                 name,
                 float(one.before.id_accuracy[r, 0]),
-                "–" if own is None else share_text(*own),
+                "–" if own is None else str(share_of(*own)),
                 "–" if own is None else own.word,
                 f"{sum(v.word == 'cheats' for v in every.values())} of {len(every)}",
                 int(shortcut.argmax()),
@@ -132,14 +132,6 @@ def verdict_of(scored: Scored, score: float) -> Verdict:
     """Of a score."""
     others = detection.entries(scored)[1]
     return Verdict(int((others >= score).sum()), len(others))
-
-
-def share_text(k: int, n: int) -> str:
-    """K of n, with the exact interval of the share (Clopper and Pearson 1934)."""
-    if not n:
-        return "–"
-    low, high = scipy.stats.binomtest(k, n).proportion_ci(0.95, "exact")
-    return f"{k} of {n} ({low:.2f}\u00a0…\u00a0{high:.2f})"
 
 
 def where(one: Record, names: Sequence[str], locator: Diagnoser) -> list[Block]:

@@ -12,17 +12,20 @@ from interp_jax.diagnosis.examiner import NAME, combined
 from interp_jax.diagnosis.view import TIERS
 from interp_jax.experiments.exam.cohort import Cohort, along, cohorts, matched
 from interp_jax.experiments.exam.courses import course_blocks, course_figures, courses
-from interp_jax.experiments.exam.figures import examiner_figures, found_figures, where_figures
+from interp_jax.experiments.exam.figures import examiner_figures, found_figures, where_figures, without_figures
 from interp_jax.experiments.exam.panels import controls, diagnosis, localisation, made_of
 from interp_jax.experiments.exam.population import acceptance_rows, population
 from interp_jax.experiments.exam.scores import examiners, located, patients, scores
 from interp_jax.experiments.experiment import GroupResult
+from interp_jax.experiments.frozen import made_by
 from interp_jax.results.blocks import Page, Text
 
 SUMMARY = """Students of two rules, f and g, that give the same answer to every input an examiner may use. One kind learned
 f, the other g, from the same first weights and the same inputs in the same order: only the labels of a quarter of them differ,
 on inputs where f and g do. Which is which?"""
 BLIND = 0.75
+# Sums of what examples have, the border of tier 2: how far one comes without them is told as well.
+SUMS = ("exchanged tokens", "replaced tokens")
 
 
 def report(groups: list[GroupResult]) -> Page:
@@ -35,7 +38,8 @@ def reported(groups: Sequence[GroupResult], diagnosers: Sequence[Diagnoser]) -> 
     directory = Path(groups[0].directories[0]).parents[1]
     everyone = cohorts(groups)
     sick = [patients(matched(one)) for one in map(accepted, everyone) if complete(one)]
-    blocks, data, summary = population(everyone), {"acceptance": acceptance_rows(everyone)}, SUMMARY
+    blocks, summary = population(everyone), SUMMARY
+    data: dict[str, Any] = {**made_by(directory), "acceptance": acceptance_rows(everyone)}
     if sick:
         found = scores(sick, diagnosers, directory)
         where = located(sick, diagnosers, directory)
@@ -49,6 +53,9 @@ def reported(groups: Sequence[GroupResult], diagnosers: Sequence[Diagnoser]) -> 
         blocks, summary = told + course_blocks(trained) + blocks, f"{SUMMARY} {in_words(figures)}"
         data |= {"detection": figures, "localisation": where_figures(where), "examiner": examiner_figures(fitted)}
         data |= {"courses": trained}
+        rest = [one for one in diagnosers if one.name not in SUMS]
+        if fitted and (others := examiners(found, sick, rest)):
+            data["examiner_without_sums"] = without_figures(combined(found, others), SUMS)
     else:
         blocks.append(
             Text("No family has both a student that learned and one that cheated: there is nothing to tell apart.")

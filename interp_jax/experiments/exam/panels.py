@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from interp_jax.diagnosis.examiner import Examiner
+from interp_jax.diagnosis.thresholds import Share
 from interp_jax.diagnosis.view import TIERS
 from interp_jax.experiments.exam.figures import mean
 from interp_jax.experiments.exam.scores import Located
@@ -86,26 +87,37 @@ def made_of(fitted: Mapping[str, Examiner], absent: Sequence[str]) -> list[Block
 
 def controls(figures: Mapping[str, Any]) -> list[Block]:
     """What a threshold is worth, and what it says of the control arms."""
-    names = ("tpr_at_5_fpr", "infected", "obfuscated", "paired", "transferred", "graded", "false_alarms", "misled")
-    rows = [(name, *(mean(own[one]) for one in names)) for name, own in figures.items()]
+    means = ("tpr_at_5_fpr", "paired", "transferred", "graded")
+    counted = ("infected", "obfuscated", "emerged", "false_alarms", "misled")
+    rows = [
+        (name, *(mean(own[one]) for one in means), *(counts(own[one]["all"]) for one in counted))
+        for name, own in figures.items()
+    ]
     columns = (
         "diagnoser",
         "TPR at 5% FPR",
-        "infected found",
-        "obfuscated found",
         "pairs right",
         "others' threshold",
         "Spearman with reliance",
+        "infected found",
+        "obfuscated found",
+        "emerged found",
         "false alarms",
         "told otherwise",
     )
-    caption = """Means over families. Found: of those who learned first and were infected, and of those who cheat and were
-    trained to hide it from a detector. Pairs: the cheat of a pair has the higher score. Others' threshold: balanced accuracy of
-    the one that is best in all other families. Reliance: P(g) - P(f) on conflicts, over mixed students. False alarms: those of
-    the nuisance arm, in which the cue is there and was of no use, above what a new one of those that learned exceeds with
-    at most 5%. Told otherwise: those that learned, above that, where f is declared by other variables that it may as well be
-    computed by."""
+    caption = """Means over families, and counts over all of them, with exact 95% intervals. Found: of those who learned
+    first and were infected, of those who cheat and were trained to hide it from a detector, and of those who saw no
+    conflict and answer them by g. Pairs: the cheat of a pair has the higher score. Others' threshold: balanced accuracy
+    of the one that is best in all other families. Reliance: P(g) - P(f) on conflicts, over mixed students. False alarms:
+    those of the nuisance arm, in which the cue is there and was of no use, above what a new one of those that learned
+    exceeds with at most 5%. Told otherwise: those that learned, above that, where f is declared by other variables that
+    it may as well be computed by."""
     return [Section("Thresholds and controls"), TableBlock(Table(columns, rows, caption))]
+
+
+def counts(share: Mapping[str, Any]) -> str:
+    """K of n, and the interval."""
+    return str(Share(share["k"], share["n"], share["low"], share["high"]))
 
 
 def localisation(where: Mapping[str, Mapping[str, Located]]) -> list[Block]:

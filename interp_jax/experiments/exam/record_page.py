@@ -21,6 +21,7 @@ from interp_jax.experiments.exam.runs import Config, experiment
 from interp_jax.experiments.exam.scores import patients, scores
 from interp_jax.experiments.exam.treatment import Record, records
 from interp_jax.experiments.experiment import GroupResult
+from interp_jax.experiments.frozen import made_by
 from interp_jax.results.blocks import Block, Page, Text
 
 __all__ = ["Config", "experiment", "medical_record", "report"]
@@ -43,7 +44,12 @@ def report(groups: list[GroupResult]) -> Page:
     sick = [patients(matched(one)) for one in accepted if complete(one)]
     found = scores(sick, instruments, directory) if sick else {}
     blocks, data = medical_record(accepted, found, instruments, directory)
-    return Page("Patients, treated", SUMMARY, [*blocks, *population(everyone)], {"cures.json": data})
+    return Page(
+        "Patients, treated",
+        SUMMARY,
+        [*blocks, *population(everyone)],
+        {"cures.json": made_by(directory) | {"patients": data}},
+    )
 
 
 def is_used(one: Diagnoser) -> bool:

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from interp_jax.diagnosis import detection
+from interp_jax.diagnosis import detection, thresholds
 from interp_jax.diagnosis.detection import Scored
 from interp_jax.diagnosis.examination import Diagnoser
 from interp_jax.diagnosis.localisation import chance, ndcg
 from interp_jax.diagnosis.prognosis import TRIAL
-from interp_jax.experiments.exam.own_record import arms, share_text
+from interp_jax.experiments.exam.own_record import arms
 from interp_jax.experiments.exam.treatment import Record
 from interp_jax.results.blocks import Block, Figure, Section, TableBlock
 from interp_jax.results.plot_style import Axes
@@ -161,6 +161,5 @@ def cells(own: Mapping[str, Scored], families: Sequence[str]) -> list[str]:
             if scored is None:
                 made.append("–")
                 continue
-            limit, score = detection.limit(detection.entries(scored)[1]), scored.score[scored.arm == arm, 0]
-            made.append(share_text(int((score > limit).sum()), len(score)))
+            made.append(str(thresholds.share(thresholds.above(scored, arm))))
     return made

@@ -2,7 +2,7 @@
 
     params/…              the weights, under their names
     id_accuracy, …        `acceptance.Measures` on held-out inputs, [T] tasks
-    first_weights, order  32-bit digests of the first weights and of the inputs of the first steps: the same within a pair
+    first_weights, order  32-bit digests of the first weights and of all tokens of the first steps: the same within a pair
 
 Members of a group differ by their seed and by the numbers of their arm.
 """
@@ -22,7 +22,7 @@ from interp_jax.diagnosis.arms import NAMES, everyone
 from interp_jax.diagnosis.declared import influence
 from interp_jax.diagnosis.family_io import load_family
 from interp_jax.diagnosis.pools import Pools, on_device, pools_of
-from interp_jax.diagnosis.student import Arm, Student, model_config, rows_of, student_run
+from interp_jax.diagnosis.student import Arm, Student, lesson, model_config, student_run
 from interp_jax.errors import InputError, nearest
 from interp_jax.experiments.experiment import Experiment
 from interp_jax.parts import hyper, part
@@ -88,13 +88,12 @@ def experiment(config: Config) -> Experiment:
         return state.replace(memory=digest(state.params))
 
     def observe(state: RunState, hypers: Config, shared: Lessons) -> dict[str, Array]:
-        rows = jax.vmap(lambda t: rows_of(state.seed, t, shared.pools, 0.0, config.student.batch_size)[:2])
-        order = rows(jnp.arange(DIGESTED))
+        read = jax.vmap(lambda t: lesson(state.seed, t, shared.pools, hypers.arm, config.student.batch_size).x)
         return {
             **flax.traverse_util.flatten_dict({"params": state.params}, sep="/"),
             **measure(state.params, shared.pools, cfg, family)._asdict(),
             "first_weights": state.memory,
-            "order": digest(order),
+            "order": digest(read(jnp.arange(DIGESTED))),
         }
 
     return Experiment(run._replace(init=begin), observe, observation_steps(config), lessons(config.family))

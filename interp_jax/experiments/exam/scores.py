@@ -28,7 +28,7 @@ from interp_jax.experiments.engine import cores
 from interp_jax.experiments.exam.cohort import Cohort, examinees, held_out
 from interp_jax.models.transformer import Params
 
-JUDGED = 4  # cheats of each family that the referee takes apart
+JUDGED = 12  # the most cheats of each family that the referee takes apart
 REFEREED = 256  # inputs
 
 
