@@ -240,12 +240,13 @@ def check_numbers(diagnoser: Diagnoser, examinees: Examinees, found: Float[np.nd
     """Raise where a number is none.
 
     Raises:
-      InputError: the first model of which NaN is said.
+      InputError: the first model of which NaN, or what is not finite, is said.
     """
-    bad = np.isnan(found.reshape(*found.shape[:2], -1)).any(-1)
+    bad = ~np.isfinite(found.reshape(*found.shape[:2], -1)).all(-1)
     if bad.any():
         r, which = (int(i) for i in np.argwhere(bad)[0])
+        said = "NaN" if np.isnan(found[r, which]).any() else "what is not finite"
         raise InputError(
-            f"diagnoser {diagnoser.name!r} says NaN of model {r} of family {examinees.family!r}"
+            f"diagnoser {diagnoser.name!r} says {said} of model {r} of family {examinees.family!r}"
             f" (seed {examinees.seeds[r]}, {RULES[which]} declared)"
         )

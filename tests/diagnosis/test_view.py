@@ -12,7 +12,7 @@ from interp_jax.diagnosis.answering import answer_logits
 from interp_jax.diagnosis.declared import declare
 from interp_jax.diagnosis.detectors import DETECTORS
 from interp_jax.diagnosis.diagnosers import integrated_gradients, paired_gradients, patched_gradients
-from interp_jax.diagnosis.diagnosers_io import SHIPPED, load_diagnoser
+from interp_jax.diagnosis.diagnosers_io import SHIPPED, every_diagnoser, load_diagnoser
 from interp_jax.diagnosis.examination import Diagnoser, Examinees, Reference, diagnoser_of, examine
 from interp_jax.diagnosis.family_io import load_family
 from interp_jax.diagnosis.pools import pools_of
@@ -237,6 +237,8 @@ def test_a_diagnoser_that_says_nan_is_named_with_its_model():
     )
     with pytest.raises(InputError, match=r"'mine' says NaN of model 2 of family 'leak' \(seed 1, f declared\)"):
         examine(diagnoser(nan), sample())
+    with pytest.raises(InputError, match="'mine' says what is not finite of model 0"):
+        examine(diagnoser(lambda v, d, key: -jnp.inf), sample())
     with pytest.raises(InputError, match=r"must have shape \[\], not \[11\]"):
         examine(diagnoser(lambda v, d, key: v.tokens[:, 0].astype(float)), sample())
 
@@ -287,6 +289,11 @@ def test_diagnosers_that_come_along_say_what_they_say_they_do():
             examine(load_diagnoser(name), some), np.repeat(value[:, None], 2, 1), rtol=2e-4, atol=2e-4
         )
     assert set(expected) < set(SHIPPED)
+
+
+def test_cheap_ones_come_first():
+    costs = [one.cost for one in every_diagnoser()]
+    assert costs == sorted(costs) and len(costs) == len(SHIPPED) and costs[0] < 1 + costs[-1] / 100
 
 
 def test_a_file_is_no_diagnoser_without_its_names(tmp_path):
