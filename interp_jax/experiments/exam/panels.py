@@ -86,33 +86,25 @@ def made_of(fitted: Mapping[str, Examiner], absent: Sequence[str]) -> list[Block
 
 
 def controls(figures: Mapping[str, Any]) -> list[Block]:
-    """What a threshold is worth, and what it says of the control arms."""
+    """What a threshold is worth, and what it says of other arms."""
     means = ("tpr_at_5_fpr", "paired", "transferred", "graded")
+    worth = [(name, *(mean(own[one]) for one in means)) for name, own in figures.items()]
+    columns = ("diagnoser", "TPR at 5% FPR", "pairs right", "others' threshold", "Spearman with reliance")
+    first = """Means over families. TPR: cheats above the score that a new one of those that learned exceeds with at most 5%.
+    Pairs: the cheat of a pair has the higher score. Others' threshold: balanced accuracy of the one that is best in all other
+    families. Reliance: P(g) - P(f) on conflicts, over mixed students."""
     counted = ("infected", "obfuscated", "emerged", "false_alarms", "misled")
-    rows = [
-        (name, *(mean(own[one]) for one in means), *(counts(own[one]["all"]) for one in counted))
-        for name, own in figures.items()
+    above = [(name, *(counts(own[one]["all"]) for one in counted)) for name, own in figures.items()]
+    arms = ("diagnoser", "infected", "obfuscated", "emerged", "false alarms", "told otherwise")
+    second = """Who is above that limit, of all families, with exact 95% intervals. Infected: learned first, and cheats since.
+    Obfuscated: cheats, and was trained to hide it from a detector. Emerged: saw no conflict, and answers them by g. False
+    alarms: the nuisance arm, in which the cue is there and was of no use. Told otherwise: learned, and f is declared by other
+    variables that it may as well be computed by; who takes no heed of variables has no other score then."""
+    return [
+        Section("Thresholds and controls"),
+        TableBlock(Table(columns, worth, first)),
+        TableBlock(Table(arms, above, second)),
     ]
-    columns = (
-        "diagnoser",
-        "TPR at 5% FPR",
-        "pairs right",
-        "others' threshold",
-        "Spearman with reliance",
-        "infected found",
-        "obfuscated found",
-        "emerged found",
-        "false alarms",
-        "told otherwise",
-    )
-    caption = """Means over families, and counts over all of them, with exact 95% intervals. Found: of those who learned
-    first and were infected, of those who cheat and were trained to hide it from a detector, and of those who saw no
-    conflict and answer them by g. Pairs: the cheat of a pair has the higher score. Others' threshold: balanced accuracy
-    of the one that is best in all other families. Reliance: P(g) - P(f) on conflicts, over mixed students. False alarms:
-    those of the nuisance arm, in which the cue is there and was of no use, above what a new one of those that learned
-    exceeds with at most 5%. Told otherwise: those that learned, above that, where f is declared by other variables that
-    it may as well be computed by."""
-    return [Section("Thresholds and controls"), TableBlock(Table(columns, rows, caption))]
 
 
 def counts(share: Mapping[str, Any]) -> str:
