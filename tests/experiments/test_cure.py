@@ -1,6 +1,7 @@
 """Treatments of patients built by hand, kept as they are found, and the record made of them."""
 
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -79,6 +80,16 @@ def test_treatments_are_what_the_hand_built_patients_allow_and_are_kept(cohort, 
     (again,) = treatment.records([cohort], PERFECT, PERFECT, CURES, directory)
     np.testing.assert_array_equal(again.treatments["cut"].worth.score, cut_.worth.score)
     np.testing.assert_array_equal(again.prospect, one.prospect)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="mappings are counted on Linux")
+def test_programs_are_given_back_family_by_family(cohort, tmp_path):
+    """Those of six families at once were more than a process may map."""
+    mapped = lambda: len(Path("/proc/self/maps").read_text().splitlines())
+    treatment.forget_programs()
+    before = mapped()
+    treatment.records([cohort], PERFECT, PERFECT, CURES, tmp_path)
+    assert mapped() < before + 300
 
 
 def test_nobody_is_treated_where_nobody_learned(cohort, directory):

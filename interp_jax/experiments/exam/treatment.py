@@ -4,6 +4,7 @@ As in `scores.py`, a file's name depends on all that its content depends on: the
 same command goes on where it was, and a cure that is new or changed is given alone.
 """
 
+import gc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -107,7 +108,17 @@ def records(
         rows = np.concatenate([np.flatnonzero(one.arm == arm)[:SEEN] for arm in TREATED])
         if len(rows) and (one.arm == "learned").any():
             made.append(record(one, one.of(rows), diagnoser, judge, cures, directory, counts))
+            forget_programs()
     return made
+
+
+def forget_programs() -> None:
+    """Compiled programs are given back. Those of a family fit no other, and come to 10,000 mappings of memory.
+
+    Linux gives a process 65,530 (`vm.max_map_count`), and LLVM ends with "Cannot allocate memory" beyond.
+    """
+    jax.clear_caches()
+    gc.collect()
 
 
 class Case(NamedTuple):
