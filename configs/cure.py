@@ -1,7 +1,7 @@
 """Learned or cheated, and then? Patients that answer by a shortcut, what is found in them, and what cures them.
 
 ./launch/local --config configs/cure.py:tiny     one family, a patient of each kind
-./launch/local --config configs/cure.py          every family, infected and cheating students: 50 minutes on two cores
+./launch/local --config configs/cure.py          every family, infected and cheating students: 36 minutes on two cores
 ./launch/local --config configs/cure.py --sweep beside --config.family=mine.py      these, and a family of your own
 
 Given again, the command goes on where it was. Expect: fine-tuning alone cures no one but of a table; what the diagnosis
