@@ -67,7 +67,7 @@ def test_answers_are_those_of_the_rule_and_failures_are_named():
         raise ValueError("no such input")
 
     broken = FAMILY._replace(f=FAMILY.f._replace(answer=fails))
-    with pytest.raises(InputError, match="rule_f raised ValueError where tokens were changed: no such input"):
+    with pytest.raises(InputError, match="rule_f, where tokens were changed, raised ValueError: no such input"):
         told(broken, "f", x, (to.base, to.rows))
 
 

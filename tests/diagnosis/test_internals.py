@@ -147,8 +147,9 @@ def test_a_diagnosers_digest_is_of_all_that_it_is_made_of():
 
 
 def test_twins_have_the_same_shapes_and_other_weights_and_no_more_access():
+    seen = view(1)
     with guarded():
-        first, second = twins(view(1), jax.random.key(0), 2)
+        first, second = twins(seen, jax.random.key(0), 2)
         first.record(["blocks.resid_post"])
     assert jax.tree.map(jnp.shape, first.weights) == jax.tree.map(jnp.shape, sample()[0])
     assert not np.allclose(first.weights["embed"]["W_E"], second.weights["embed"]["W_E"])
@@ -259,8 +260,8 @@ class Planted(View):
     """A stream that holds a, b and h, each in directions of its own, and an answer read off it: a + b, or h."""
 
     def __init__(self, stream, answer):
-        super().__init__({}, CFG, 5, sample()[1][:1], 2)
         self.stream, self.answer = stream, answer
+        super().__init__({}, CFG, 5, sample()[1][:1], 2)
 
     def record(self, sites, index=None):
         return None, {STREAM: self.stream[None]}
