@@ -134,8 +134,9 @@ def graded(scored: Scored) -> float:
 
 
 def macro(families: Sequence[Scored], of: Callable[[Scored], float] = mirrored) -> float:
-    """The mean over families."""
-    return float(np.nanmean([of(one) for one in families]))
+    """The mean over families that have a number; NaN where none has."""
+    values = np.array([of(one) for one in families])
+    return float(values[~np.isnan(values)].mean()) if not np.isnan(values).all() else float("nan")
 
 
 def worst(families: Sequence[Scored], of: Callable[[Scored], float] = mirrored) -> float:

@@ -80,6 +80,8 @@ def test_controls_and_grades():
     one = Scored(score, arm, np.arange(18), np.r_[np.zeros(14), -1, 0, 0.1, 0.9])
     assert detection.mirrored(one) == 1.0  # other arms do not enter
     assert thresholds.above(one, "nuisance").tolist() == [True, False] and detection.graded(one) == 1.0
+    assert detection.macro([one, scored(score[:12])], detection.graded) == 1.0
+    assert np.isnan(detection.macro([scored(score[:12])], detection.graded))
     assert thresholds.above(scored(score[:12]), "nuisance").size == 0 and np.isnan(
         detection.graded(scored(score[:12]))
     )
